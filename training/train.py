@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -270,7 +271,9 @@ def train(config: Config, root: Path | None, folder: Path, command: list[str]) -
 
     """
     keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(config.seed)
+    # Keras draws the default seeds of its initializers from here. Its own set_random_seed would
+    # import TensorFlow, whatever the backend.
+    random.seed(config.seed)
     frames = [Cached(datasets.open_dataset(spec, root)) for spec, _ in config.train]
     held_out = {spec: Cached(datasets.open_dataset(spec, root)) for spec in config.validate}
     run = Run(folder, config, command)

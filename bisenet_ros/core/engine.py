@@ -1,0 +1,320 @@
+"""
+Run a ``.tflite`` file. The only module that knows a runtime.
+
+Runtimes are tried in this order: ``ai_edge_litert``, ``tflite_runtime``. ``tensorflow`` is tried last
+and only where the caller allows it: importing it costs seconds and hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bisenet_ros.core.errors import DeviceError, ModelError
+
+#: The custom operator that ``edgetpu_compiler`` leaves in a model.
+EDGETPU_OP = b'edgetpu-custom-op'
+
+EDGETPU_LIBRARY = 'libedgetpu.so.1'
+
+INSTALL_RUNTIME = 'pip install ai-edge-litert'
+
+_RUNTIMES = ('ai_edge_litert.interpreter', 'tflite_runtime.interpreter')
+
+_DEVICE = re.compile(r'auto|cpu|(usb|pci)(:\d+)?')
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSpec:
+    """
+    What a model says of one of its tensors.
+
+    ``scale`` and ``zero_point`` are 0 where the tensor is not quantized:
+    real = scale * (stored - zero_point).
+
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+
+    def __str__(self) -> str:
+        text = f'{self.dtype}{list(self.shape)}'
+        return f'{text} scale {self.scale:.6g} zero {self.zero_point}' if self.scale else text
+
+    def matches(self, other: TensorSpec) -> bool:
+        """Tell whether both have equal shape, type and quantization, whatever their names."""
+        return (self.shape, self.dtype, self.scale, self.zero_point) == (
+            other.shape, other.dtype, other.scale, other.zero_point)
+
+
+class Engine(Protocol):
+    """
+    Something that turns an input tensor into an output tensor.
+
+    Not thread-safe: one caller at a time.
+
+    """
+
+    @property
+    def device(self) -> str:
+        """Where it runs: ``cpu``, ``usb:0``, ``pci:1``."""
+        ...
+
+    @property
+    def input(self) -> TensorSpec:
+        """The image tensor, ``[1, H, W, 3]``."""
+        ...
+
+    @property
+    def output(self) -> TensorSpec:
+        """The only output tensor."""
+        ...
+
+    def run(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run the network on ``[H, W, 3]``; return the output without its batch axis, a copy."""
+        ...
+
+    def close(self) -> None:
+        """Give the device back. Calling it again does nothing."""
+        ...
+
+
+def check_device(device: str) -> None:
+    """Raise ``DeviceError`` unless ``device`` is a name that exists."""
+    if not _DEVICE.fullmatch(device):
+        raise DeviceError(
+            f'device: found {device!r}, expected auto, cpu, usb, usb:N, pci or pci:N.')
+
+
+def find_runtime(allow_tensorflow: bool = True) -> tuple[str, type[Any], Any]:
+    """
+    Import the first runtime there is.
+
+    Parameters
+    ----------
+    allow_tensorflow : bool
+        Whether ``tensorflow`` may serve where nothing lighter is installed.
+
+    Returns
+    -------
+    (str, type, callable)
+        Its name with version, its ``Interpreter``, its ``load_delegate``.
+
+    Raises
+    ------
+    DeviceError
+        If there is none; the message says what to install, and what each one lacked.
+
+    """
+    reasons = []
+    for name in _RUNTIMES:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            reasons.append(f'{name.split(".")[0]}: {error}')
+            continue
+        package = importlib.import_module(name.split('.')[0])
+        version = getattr(package, '__version__', '')
+        return f'{package.__name__} {version}'.strip(), module.Interpreter, module.load_delegate
+    if allow_tensorflow:
+        try:
+            tensorflow = importlib.import_module('tensorflow')
+        except ImportError as error:
+            reasons.append(f'tensorflow: {error}')
+        else:
+            lite = tensorflow.lite
+            return (f'tensorflow {tensorflow.__version__}', lite.Interpreter,
+                    lite.experimental.load_delegate)
+    raise DeviceError(
+        f'no TFLite runtime found; install one: {INSTALL_RUNTIME} ({"; ".join(reasons)})')
+
+
+def automatic_threads() -> int:
+    """Return how many threads inference uses when nobody says: the cores we may use, at most 4."""
+    return max(1, min(4, len(os.sched_getaffinity(0))))
+
+
+def check_model_file(model: Path) -> None:
+    """
+    Refuse what is no ``.tflite`` file, before a runtime sees it.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, empty or of another format.
+
+    """
+    try:
+        with model.open('rb') as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ModelError(f'{model}: cannot be read: {error.strerror}.') from error
+    if len(head) < 8 or head[4:] != b'TFL3':
+        raise ModelError(
+            f'{model}: not a TFLite model (found {head!r} at its start, expected TFL3 in bytes '
+            '4 to 8); give the path of a .tflite file, whole.')
+
+
+def is_compiled_for_edgetpu(model: Path) -> bool:
+    """Tell whether a file went through ``edgetpu_compiler``."""
+    return EDGETPU_OP in model.read_bytes()
+
+
+class LiteRtEngine:
+    """
+    A model in this process, on the CPU or through an EdgeTPU delegate.
+
+    Parameters
+    ----------
+    model : Path
+    num_threads : int
+        CPU threads; 0 chooses.
+    device : str
+        ``cpu``, or what libedgetpu understands: ``usb``, ``usb:N``, ``pci``, ``pci:N``.
+    options : mapping of str to str
+        Further delegate options (``Performance``, ``Usb.AlwaysDfu``, ...).
+    allow_tensorflow : bool
+        See ``find_runtime``.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be run: not a model, damaged, dynamic, not quantized, or compiled for
+        another device than asked.
+    DeviceError
+        If the runtime or the EdgeTPU is not there.
+
+    """
+
+    def __init__(
+        self, model: Path, num_threads: int = 0, device: str = 'cpu',
+        options: Mapping[str, str] | None = None, allow_tensorflow: bool = True,
+    ) -> None:
+        check_device(device)
+        check_model_file(model)
+        compiled = is_compiled_for_edgetpu(model)
+        if compiled and device == 'cpu':
+            raise ModelError(
+                f'{model}: compiled for the EdgeTPU, but the device is the CPU; give the model '
+                'that it was compiled from, or a device (usb, pci).')
+        self.device = device
+        self.runtime, interpreter, load_delegate = find_runtime(allow_tensorflow)
+        self.num_threads = num_threads or automatic_threads()
+        delegates = []
+        if device != 'cpu':
+            delegates.append(_edgetpu_delegate(load_delegate, device, options or {}))
+        try:
+            self._interpreter = interpreter(
+                model_path=str(model), num_threads=self.num_threads,
+                experimental_delegates=delegates)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(
+                f'{model}: {self.runtime} cannot load it: {_first_line(error)}; the file is '
+                'damaged or made for a newer runtime: export it again, or update the '
+                'runtime.') from error
+        inputs = [_tensor_spec(detail) for detail in self._interpreter.get_input_details()]
+        outputs = [_tensor_spec(detail) for detail in self._interpreter.get_output_details()]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(
+                f'{model}: found {len(inputs)} inputs and {len(outputs)} outputs, expected one '
+                'of each; export the deployable model (training.quantize).')
+        for detail in (*self._interpreter.get_input_details(),
+                       *self._interpreter.get_output_details()):
+            if any(side < 1 for side in detail.get('shape_signature', detail['shape'])):
+                raise ModelError(
+                    f'{model}: tensor {detail["name"]!r} has the dynamic shape '
+                    f'{list(detail["shape_signature"])}, expected a fixed one; export it with a '
+                    'batch of one.')
+        (self.input,), (self.output,) = inputs, outputs
+        _check_tensors(model, self.input, self.output)
+        self._input_index = self._interpreter.get_input_details()[0]['index']
+        self._output_index = self._interpreter.get_output_details()[0]['index']
+
+    def run(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """
+        Run the network.
+
+        Parameters
+        ----------
+        image : uint8[H, W, 3] or int8[H, W, 3]
+            As the input tensor says.
+
+        Returns
+        -------
+        ndarray
+            The output without its batch axis; a copy.
+
+        Raises
+        ------
+        DeviceError
+            If the runtime reports a failure.
+
+        """
+        if self._interpreter is None:
+            raise DeviceError('the engine is closed.')
+        try:
+            self._interpreter.set_tensor(self._input_index, image[None])
+            self._interpreter.invoke()
+            output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)[0]
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(
+                f'{self.device}: inference failed: {_first_line(error)}') from error
+        return output
+
+    def close(self) -> None:
+        """Drop the interpreter, and with it the delegate."""
+        self._interpreter = None
+
+
+def _edgetpu_delegate(load_delegate: Any, device: str, options: Mapping[str, str]) -> Any:
+    if options and ':' not in device:
+        device += ':0'  # libedgetpu drops every other option when the device has no index
+    try:
+        return load_delegate(EDGETPU_LIBRARY, {'device': device, **options})
+    except OSError as error:
+        raise DeviceError(
+            f'{device}: {EDGETPU_LIBRARY} cannot be loaded ({_first_line(error)}); install '
+            'libedgetpu (package libedgetpu1-std).') from error
+    except ValueError as error:
+        raise DeviceError(
+            f'{device}: libedgetpu did not open an EdgeTPU: none is plugged in, it is in use, or '
+            'permission is missing (groups plugdev for USB, apex for PCIe).') from error
+
+
+def _tensor_spec(detail: Mapping[str, Any]) -> TensorSpec:
+    scale, zero_point = detail['quantization']
+    return TensorSpec(
+        str(detail['name']), tuple(int(side) for side in detail['shape']),
+        np.dtype(detail['dtype']), float(scale), int(zero_point))
+
+
+def _check_tensors(model: Path, image: TensorSpec, result: TensorSpec) -> None:
+    if (len(image.shape) != 4 or image.shape[0] != 1 or image.shape[3] != 3
+            or image.dtype not in (np.uint8, np.int8) or not image.scale):
+        raise ModelError(
+            f'{model}: its input is {image}, expected uint8 or int8 [1, H, W, 3] with a '
+            'quantization; quantize it (training.quantize).')
+    integer = result.dtype in (np.uint8, np.int8, np.int32, np.int64)
+    scores = len(result.shape) == 4 and result.dtype in (np.uint8, np.int8) and result.scale
+    labels = len(result.shape) in (3, 4)
+    if not integer or result.shape[0] != 1 or not (scores or labels):
+        raise ModelError(
+            f'{model}: its output is {result}, expected quantized scores [1, h, w, C] or integer '
+            'class ids [1, h, w]; quantize it (training.quantize).')
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,13 @@
+"""The errors of the core room; every message says where, what was found and what to do."""
+
+
+class ModelError(ValueError):
+    """A model or its contract cannot be used; raised while loading, never per frame."""
+
+
+class SettingsError(ValueError):
+    """A setting is out of its range or names something unknown."""
+
+
+class DeviceError(RuntimeError):
+    """A device or runtime is missing, or failed while it worked."""

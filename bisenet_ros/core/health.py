@@ -1,0 +1,306 @@
+"""
+How the stream of frames is doing: counts, rates, gaps, latencies, and what they mean.
+
+Nothing here knows ROS; the node turns a ``Report`` into a diagnostic_msgs/DiagnosticStatus.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import threading
+
+
+class Level(enum.IntEnum):
+    """As in diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One status: a level, a sentence, and named values in order."""
+
+    name: str
+    level: Level
+    message: str
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Totals since the start, one frame in exactly one of the last four."""
+
+    received: int = 0
+    published: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    malformed: int = 0
+    failed: int = 0
+
+
+#: The README's words for a publisher that loses frames.
+GAP_REMEDY = (
+    'frames are lost on the way; start the camera driver with '
+    "FASTDDS_BUILTIN_TRANSPORTS='DEFAULT?sockets_size=16MB&max_msg_size=65500B'")
+
+
+class StreamGaps:
+    """
+    Count the frames that a stream lacks, by its stamps.
+
+    The period is the median of the last intervals; an interval of about n periods lacks n - 1
+    frames. A pause longer than ``pause_s``, or a stamp that goes back (a bag loops, a clock
+    jumps), starts anew and counts nothing.
+
+    """
+
+    def __init__(self, window: int = 31, pause_s: float = 2.0) -> None:
+        self._intervals: collections.deque[float] = collections.deque(maxlen=window)
+        self._pause_s = pause_s
+        self._last_s: float | None = None
+        self.missing = 0
+
+    @property
+    def period_s(self) -> float | None:
+        """Return the median interval; None before there are five."""
+        if len(self._intervals) < 5:
+            return None
+        return sorted(self._intervals)[len(self._intervals) // 2]
+
+    def stamp(self, stamp_s: float) -> int:
+        """Take a frame's stamp in seconds; return how many frames are missing before it."""
+        last, self._last_s = self._last_s, stamp_s
+        if last is None:
+            return 0
+        interval = stamp_s - last
+        if interval <= 0 or interval > self._pause_s:
+            self._intervals.clear()
+            return 0
+        period = self.period_s
+        self._intervals.append(interval)
+        if period is None or interval < 1.6 * period:
+            return 0
+        missing = round(interval / period) - 1
+        self.missing += missing
+        return missing
+
+
+class Percentiles:
+    """The last few hundred values of something in seconds."""
+
+    def __init__(self, window: int = 300) -> None:
+        self._values: collections.deque[float] = collections.deque(maxlen=window)
+
+    def add(self, value_s: float) -> None:
+        self._values.append(value_s)
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def at(self, share: float) -> float:
+        """Return the value that ``share`` of all values do not exceed."""
+        ordered = sorted(self._values)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    def clear(self) -> None:
+        self._values.clear()
+
+
+class StreamHealth:
+    """
+    Collect what happens to frames; called from the callback's and the worker's threads.
+
+    Times are monotonic seconds; stamps are the messages' own.
+
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = collections.Counter[str]()
+        self._gaps = StreamGaps()
+        self._lost_reported = 0
+        self._latency, self._invoke, self._age = Percentiles(), Percentiles(), Percentiles()
+        self._last_arrival_s: float | None = None
+        self._last_fault = ''
+        self._before: dict[str, int] = {}
+        self._before_s: float | None = None
+
+    def arrived(self, now_s: float, stamp_s: float) -> None:
+        """A frame reached the callback."""
+        with self._lock:
+            self._counts['received'] += 1
+            self._last_arrival_s = now_s
+            self._gaps.stamp(stamp_s)
+
+    def lost(self, count: int) -> None:
+        """The middleware says that it lost frames (not every middleware says so)."""
+        with self._lock:
+            self._lost_reported += count
+
+    def skipped(self) -> None:
+        """A frame was left out on purpose (``max_rate_hz``, or nobody listens any more)."""
+        with self._lock:
+            self._counts['skipped'] += 1
+
+    def dropped(self) -> None:
+        """A waiting frame gave way to a newer one."""
+        with self._lock:
+            self._counts['dropped'] += 1
+
+    def malformed(self, reason: str) -> None:
+        """A message was no image."""
+        with self._lock:
+            self._counts['malformed'] += 1
+            self._last_fault = reason
+
+    def failed(self, reason: str) -> None:
+        """Inference or publishing failed on a frame."""
+        with self._lock:
+            self._counts['failed'] += 1
+            self._last_fault = reason
+
+    def published(self, latency_s: float, invoke_s: float | None, age_s: float | None) -> None:
+        """Results of a frame went out, ``latency_s`` behind its arrival."""
+        with self._lock:
+            self._counts['published'] += 1
+            self._latency.add(latency_s)
+            if invoke_s is not None:
+                self._invoke.add(invoke_s)
+            if age_s is not None:
+                self._age.add(age_s)
+
+    @property
+    def counts(self) -> Counts:
+        with self._lock:
+            return Counts(**{field.name: self._counts[field.name]
+                             for field in dataclasses.fields(Counts)})
+
+    def restart(self) -> None:
+        """Forget the stream's rhythm (it was unsubscribed); totals stay."""
+        with self._lock:
+            missing = self._gaps.missing
+            self._gaps = StreamGaps()
+            self._gaps.missing = missing
+            self._last_arrival_s = None
+
+    def reports(self, now_s: float, context: StreamContext) -> tuple[Report, Report]:
+        """
+        Judge the time since the last call.
+
+        Parameters
+        ----------
+        now_s : float
+            Monotonic.
+        context : StreamContext
+            What the node knows of its surroundings.
+
+        Returns
+        -------
+        (Report, Report)
+            Of the input and of the inference.
+
+        """
+        with self._lock:
+            current = dict(self._counts)
+            current['missing'] = max(self._gaps.missing, self._lost_reported)
+            elapsed_s = now_s - self._before_s if self._before_s is not None else None
+            delta = {key: current.get(key, 0) - self._before.get(key, 0)
+                     for key in ('received', 'published', 'dropped', 'skipped', 'malformed',
+                                 'failed', 'missing')}
+            self._before, self._before_s = current, now_s
+            silent_s = (now_s - self._last_arrival_s
+                        if self._last_arrival_s is not None else None)
+            return (self._input(current, delta, elapsed_s, silent_s, context),
+                    self._inference(current, delta, elapsed_s, context))
+
+    def _input(
+        self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
+        silent_s: float | None, context: StreamContext,
+    ) -> Report:
+        level, message = Level.OK, 'receiving'
+        if not context.active:
+            message = context.state
+        elif not context.subscribed:
+            message = 'nobody subscribes to an output: the input is not subscribed'
+        elif context.input_problem and not delta['received']:
+            level, message = Level.WARN, context.input_problem
+        elif not delta['received'] and (silent_s is None or silent_s > 1.0):
+            level = Level.WARN
+            message = f'publishers on {context.image_topic}, but no frame arrives'
+        elif delta['malformed']:
+            everything = delta['malformed'] >= delta['received']
+            level = Level.ERROR if everything else Level.WARN
+            message = f'{delta["malformed"]} malformed frames: {self._last_fault}'
+        elif delta['missing'] > 0.02 * (delta['received'] + delta['missing']):
+            level = Level.WARN
+            message = f'{delta["missing"]} frames missing in the stream: {GAP_REMEDY}'
+        return Report('input', level, message, (
+            ('topic', context.image_topic),
+            ('input rate (Hz)', _rate(delta['received'], elapsed_s)),
+            ('frames received', str(current.get('received', 0))),
+            ('frames missing in the stream', str(current['missing'])),
+            ('frames malformed', str(current.get('malformed', 0)))))
+
+    def _inference(
+        self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
+        context: StreamContext,
+    ) -> Report:
+        level, message = Level.OK, 'segmenting'
+        if not context.active:
+            message = context.state
+        elif delta['failed']:
+            level = Level.WARN if delta['published'] else Level.ERROR
+            message = f'{delta["failed"]} frames failed: {self._last_fault}'
+        elif context.device_problem:
+            level, message = Level.WARN, context.device_problem
+        elif not context.subscribed:
+            message = 'idle'
+        taken = delta['received'] - delta['skipped']
+        if level == Level.OK and taken and delta['dropped'] > 0.5 * taken:
+            message = (f'slower than the camera: {delta["dropped"]} of {taken} frames gave way to '
+                       'newer ones')
+        values = [
+            ('output rate (Hz)', _rate(delta['published'], elapsed_s)),
+            ('drop rate (Hz)', _rate(delta['dropped'], elapsed_s)),
+            ('frames published', str(current.get('published', 0))),
+            ('frames dropped', str(current.get('dropped', 0))),
+            ('frames skipped by max_rate_hz', str(current.get('skipped', 0))),
+            ('frames failed', str(current.get('failed', 0)))]
+        for name, series in (('inference time', self._invoke), ('latency', self._latency),
+                             ('output age', self._age)):
+            if series:
+                values.append((f'{name} median (ms)', f'{series.at(0.5) * 1e3:.1f}'))
+                values.append((f'{name} p95 (ms)', f'{series.at(0.95) * 1e3:.1f}'))
+        values += [('device', context.device), ('model', context.model)]
+        if self._last_fault:
+            values.append(('last fault', self._last_fault))
+        return Report('inference', level, message, tuple(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamContext:
+    """
+    What surrounds the stream at the time of a report.
+
+    ``state``: the lifecycle state in words. ``input_problem``: why nothing can arrive (no
+    publisher, incompatible QoS), empty if nothing is known to be wrong. ``device_problem``: why
+    inference is not where it should be.
+
+    """
+
+    active: bool
+    subscribed: bool
+    state: str
+    image_topic: str
+    device: str
+    model: str
+    input_problem: str = ''
+    device_problem: str = ''
+
+
+def _rate(count: int, elapsed_s: float | None) -> str:
+    return f'{count / elapsed_s:.1f}' if elapsed_s else 'unknown'

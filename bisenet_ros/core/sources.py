@@ -1,0 +1,208 @@
+"""Where replayed frames come from: a video, a folder of images, a camera device or a render."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bisenet_ros.core.drive import RenderedDrive
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+#: Rate of a source that has none of its own.
+DEFAULT_RATE_HZ = 30.0
+
+Frame = npt.NDArray[np.uint8]
+
+
+class SourceError(ValueError):
+    """A source cannot be opened or read."""
+
+
+class Source(Protocol):
+    """
+    Something that yields frames.
+
+    ``rate_hz`` is the source's own rate. ``frames`` yields ``uint8[H, W, 3]`` BGR once through;
+    it may be called again for sources that can be replayed. ``live`` sources set the pace
+    themselves.
+
+    """
+
+    rate_hz: float
+    live: bool
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames from the start."""
+        ...
+
+
+@dataclasses.dataclass
+class VideoSource:
+    """A video file that OpenCV can decode."""
+
+    path: Path
+    rate_hz: float = DEFAULT_RATE_HZ
+    live: bool = False
+
+    def __post_init__(self) -> None:
+        capture = cv2.VideoCapture(str(self.path))
+        try:
+            if not capture.isOpened() or not capture.read()[0]:
+                raise SourceError(
+                    f'{self.path}: not a video that OpenCV can decode; convert it (for instance '
+                    'to MP4), or give a folder of images.')
+            own = capture.get(cv2.CAP_PROP_FPS)
+        finally:
+            capture.release()
+        if 0 < own < 1000:
+            self.rate_hz = own
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode the file from its start."""
+        capture = cv2.VideoCapture(str(self.path))
+        try:
+            while True:
+                read, frame = capture.read()
+                if not read:
+                    return
+                yield frame
+        finally:
+            capture.release()
+
+
+@dataclasses.dataclass
+class FolderSource:
+    """A folder of images, in the order of their names; unreadable ones are passed over."""
+
+    path: Path
+    rate_hz: float = DEFAULT_RATE_HZ
+    live: bool = False
+
+    def __post_init__(self) -> None:
+        self._files = sorted(
+            file for file in self.path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        #: Names of files that could not be read so far.
+        self.unreadable: list[str] = []
+        if not self._files:
+            raise SourceError(
+                f'{self.path}: holds no images ({", ".join(IMAGE_SUFFIXES)}); give a folder that '
+                'does, or a video.')
+
+    def frames(self) -> Iterator[Frame]:
+        """Read one image after the other."""
+        readable = False
+        for file in self._files:
+            frame = cv2.imread(str(file), cv2.IMREAD_COLOR)
+            if frame is not None:
+                readable = True
+                yield frame
+            elif file.name not in self.unreadable:
+                self.unreadable.append(file.name)
+        if not readable:
+            raise SourceError(f'{self.path}: none of its {len(self._files)} images is readable.')
+
+
+@dataclasses.dataclass
+class CameraSource:
+    """A camera device; sets its own pace."""
+
+    device: str
+    rate_hz: float = DEFAULT_RATE_HZ
+    live: bool = True
+
+    def __post_init__(self) -> None:
+        number = re.fullmatch(r'(?:/dev/video)?(\d+)', self.device)
+        self._capture = cv2.VideoCapture(int(number[1]) if number else self.device)
+        if not self._capture.isOpened():
+            raise SourceError(
+                f'{self.device}: cannot be opened as a camera; is it plugged in, free, and are '
+                'you in the group video?')
+        # The newest frame matters, not every frame.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        own = self._capture.get(cv2.CAP_PROP_FPS)
+        if 0 < own < 1000:
+            self.rate_hz = own
+
+    def frames(self) -> Iterator[Frame]:
+        """Read until the camera goes away."""
+        try:
+            while True:
+                read, frame = self._capture.read()
+                if not read:
+                    raise SourceError(f'{self.device}: the camera stopped giving frames.')
+                yield frame
+        finally:
+            self._capture.release()
+
+
+@dataclasses.dataclass
+class DriveSource:
+    """The rendered drive (``core.drive``), endless."""
+
+    size_wh: tuple[int, int] = (1280, 720)
+    seed: int = 0
+    rate_hz: float = DEFAULT_RATE_HZ
+    live: bool = False
+
+    def frames(self) -> Iterator[Frame]:
+        """Render frame after frame at ``rate_hz`` of the drive's own time."""
+        drive = RenderedDrive(self.size_wh, self.seed)
+        index = 0
+        while True:
+            rgb, _ = drive.frame(index / self.rate_hz)
+            yield cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+            index += 1
+
+
+def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0) -> Source:
+    """
+    Open a source by name.
+
+    Parameters
+    ----------
+    name : str
+        ``drive``, the path of a video or of a folder of images, a camera device
+        (``/dev/video0``) or its number.
+    size_wh : (int, int)
+        Width and height of the rendered drive in pixels.
+    seed : int
+        Of the rendered drive.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    SourceError
+        If there is no such source or it cannot be read.
+
+    """
+    if name == 'drive':
+        if min(size_wh) < 16:
+            raise SourceError(f'size: found {size_wh}, expected at least 16 pixels a side.')
+        return DriveSource(size_wh, seed)
+    if re.fullmatch(r'(/dev/video)?\d+', name):
+        return CameraSource(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return FolderSource(path)
+    if path.is_file():
+        return VideoSource(path)
+    raise SourceError(
+        f'source: {name!r} is neither a file, a folder nor a camera device; expected drive, a '
+        'video, a folder of images, /dev/videoN or its number.')
+
+
+def pinhole(size_wh: tuple[int, int], field_of_view_rad: float = 1.1) -> tuple[float, float, float]:
+    """Return focal length and principal point in pixels of a camera without distortion."""
+    width, height = size_wh
+    return width / 2 / float(np.tan(field_of_view_rad / 2)), width / 2, height / 2
