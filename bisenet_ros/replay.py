@@ -1,0 +1,136 @@
+"""
+The replay node: a video, a folder of images, a camera device or the rendered drive as a camera.
+
+Publishes ``image`` (bgr8) and ``camera_info`` at a chosen rate, looping or once. The camera info is
+an invented pinhole unless the frames are rendered, for which it is the true one.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from bisenet_ros import conversions, process
+from bisenet_ros.core.sources import Frame, Source, SourceError, open_source, pinhole
+
+#: Reliable, so that any subscriber matches; the depth rides out a slow reader.
+OUTPUT_QOS = QoSProfile(depth=5)
+
+#: How long a source that plays once waits for a subscriber before it begins.
+PATIENCE_S = 10.0
+
+
+class ReplayNode(Node):
+    """The node ``replay``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('replay', **kwargs)
+        name = self.declare_parameter('source', 'drive').value
+        rate_hz = self.declare_parameter('rate_hz', 0.0).value
+        self._loop = self.declare_parameter('loop', True).value
+        size = self.declare_parameter('size', [1280, 720]).value
+        seed = self.declare_parameter('seed', 0).value
+        self._frame_id = self.declare_parameter('frame_id', 'camera_optical_frame').value
+        if not 0 <= rate_hz <= 1000:
+            raise process.StartError(
+                f'parameter rate_hz: found {rate_hz}, expected 0 to 1000 (0: the source\'s own).')
+        if len(size) != 2:
+            raise process.StartError(
+                f'parameter size: found {list(size)}, expected [width, height].')
+        try:
+            self._source: Source = open_source(name, (size[0], size[1]), seed)
+        except SourceError as error:
+            raise process.StartError(str(error)) from error
+        if rate_hz and not self._source.live:
+            self._source.rate_hz = rate_hz
+        options = QoSOverridingOptions.with_default_policies()
+        self._image_output = self.create_publisher(
+            Image, 'image', OUTPUT_QOS, qos_overriding_options=options)
+        self._info_output = self.create_publisher(
+            CameraInfo, 'camera_info', OUTPUT_QOS, qos_overriding_options=options)
+        self.finished = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._play, name='replay', daemon=True)
+        self.get_logger().info(
+            f'{name} at {self._source.rate_hz:g} Hz on {self._image_output.topic_name}')
+
+    def begin(self) -> None:
+        """Start publishing, from a thread of its own: reading frames may block."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop and join the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _play(self) -> None:
+        try:
+            if not self._loop:
+                self._wait_for_subscriber()
+            self._publish_all()
+        except SourceError as error:
+            self.get_logger().error(str(error))
+        self.finished = True
+
+    def _wait_for_subscriber(self) -> None:
+        """Let nobody miss the start of something that is played once."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while (self._image_output.get_subscription_count() == 0
+               and time.monotonic() < give_up_s and not self._stopping.is_set()):
+            self._stopping.wait(0.05)
+
+    def _publish_all(self) -> None:
+        period_s = 1 / self._source.rate_hz
+        due_s = time.monotonic()
+        for frame in self._all_frames():
+            if not self._source.live:
+                if self._stopping.wait(max(0.0, due_s - time.monotonic())):
+                    return
+                # Behind by more than a frame: go on from now, no burst to catch up.
+                due_s = max(due_s + period_s, time.monotonic())
+            if self._stopping.is_set():
+                return
+            self._publish(frame)
+
+    def _all_frames(self) -> Iterator[Frame]:
+        while True:
+            yield from self._source.frames()
+            if not self._loop:
+                return
+
+    def _publish(self, frame: Frame) -> None:
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        height, width = frame.shape[:2]
+        self._info_output.publish(camera_info((width, height), header))
+        self._image_output.publish(conversions.image_message(frame, 'bgr8', header))
+
+
+def camera_info(size_wh: tuple[int, int], header: Header) -> CameraInfo:
+    """Return the info of a pinhole without distortion (sensor_msgs/CameraInfo)."""
+    focal, centre_x, centre_y = pinhole(size_wh)
+    info = CameraInfo(header=header, width=size_wh[0], height=size_wh[1])
+    info.distortion_model = 'plumb_bob'
+    info.d = [0.0] * 5
+    info.k = [focal, 0.0, centre_x, 0.0, focal, centre_y, 0.0, 0.0, 1.0]
+    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    info.p = [focal, 0.0, centre_x, 0.0, 0.0, focal, centre_y, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return info
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop or the source is done; return the exit code."""
+    return process.run(ReplayNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

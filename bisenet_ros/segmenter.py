@@ -1,0 +1,458 @@
+"""
+The segmenter node: wiring between ROS and the core.
+
+A lifecycle node: configure loads the model, activate lets frames in, deactivate stops inference,
+cleanup frees the model. With ``autostart`` (the default) it configures and activates itself.
+
+The callback keeps the newest message and returns. One worker thread converts, segments and
+publishes. The image topic is subscribed only while somebody subscribes to an output.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import (
+    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult,
+)
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import (
+    DurabilityPolicy, HistoryPolicy, QoSPresetProfiles, QoSProfile, ReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool
+
+from bisenet_ros import conversions, parameters, process
+from bisenet_ros.core import outputs
+from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
+from bisenet_ros.core.health import Level, Report, StreamContext, StreamHealth
+from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
+from bisenet_ros.core.worker import NewestWorker, RateLimit
+from bisenet_ros.input_check import input_problem
+
+#: How often subscribers are counted; the input comes back within this and a discovery.
+WATCH_S = 0.1
+
+#: An older stamp is of another clock (a bag, a simulation): its age means nothing.
+MAX_AGE_S = 3600.0
+
+LOG_PERIOD_S = 5.0
+
+OUTPUT_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def input_qos() -> QoSProfile:
+    """Return sensor data QoS; its depth of 5 is there so that a late callback loses nothing."""
+    sensor_data: QoSProfile = QoSPresetProfiles.SENSOR_DATA.value
+    return QoSProfile(
+        history=sensor_data.history, depth=5, reliability=sensor_data.reliability,
+        durability=sensor_data.durability)
+
+
+def descriptor(param: parameters.Param) -> ParameterDescriptor:
+    """Return what ``ros2 param describe`` shows."""
+    described = ParameterDescriptor(name=param.name, description=param.description)
+    if param.low is not None and isinstance(param.default, int):
+        described.integer_range = [
+            IntegerRange(from_value=int(param.low), to_value=int(param.high), step=0)]
+    elif param.low is not None:
+        described.floating_point_range = [
+            FloatingPointRange(from_value=param.low, to_value=param.high, step=0.0)]
+    notes = [f'one of: {param.range_text}'] if param.choices else []
+    if not param.live:
+        notes.append('can only be set while the node is unconfigured')
+    described.additional_constraints = '; '.join(notes)
+    return described
+
+
+class SegmenterNode(LifecycleNode):
+    """The node ``segmenter``; see the README for its topics and parameters."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('segmenter', **kwargs)
+        self.finished = False
+        self._segmenter: Segmenter | None = None
+        self._worker: NewestWorker[tuple[Any, float]] | None = None
+        self._image_subscription = self._info_subscription = None
+        self._outputs: dict[str, Any] = {}
+        self._camera_info: CameraInfo | None = None
+        self._camera_info_output = self._label_info_output = None
+        self._enable_service = self._watch_timer = None
+        self._enabled, self._active = True, False
+        self._state_text = 'unconfigured'
+        self._logged_levels: dict[str, Level] = {}
+        self._health = StreamHealth()
+        self._limit = RateLimit()
+        self._declare_parameters()
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._diagnostics_output = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics_timer = self.create_timer(
+            self._value('diagnostics_period_s'), self._publish_diagnostics)
+
+    # -- parameters --------------------------------------------------------------------------
+
+    def _declare_parameters(self) -> None:
+        for param in parameters.TABLE:
+            if isinstance(param.default, list):
+                # An empty list says nothing of its elements' type, so the type is declared.
+                declared = self.declare_parameter(
+                    param.name, Parameter.Type.STRING_ARRAY, descriptor(param))
+                if declared.value is None:
+                    self.set_parameters([Parameter(
+                        param.name, Parameter.Type.STRING_ARRAY, param.default)])
+            else:
+                declared = self.declare_parameter(param.name, param.default, descriptor(param))
+            if fault := param.fault(self._value(param.name)):
+                raise process.StartError(f'parameter {fault}')
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        values = {name: self._value(name) for name in parameters.BY_NAME}
+        try:
+            for change in changes:
+                param = parameters.BY_NAME.get(change.name)
+                if param is None:
+                    continue  # use_sim_time, qos_overrides
+                if not param.live and self._segmenter is not None:
+                    raise SettingsError(
+                        f'{param.name}: can only be set while the node is unconfigured; '
+                        'deactivate and clean it up first.')
+                if fault := param.fault(change.value):
+                    raise SettingsError(fault)
+                values[param.name] = change.value
+            settings = parameters.settings_from(values)
+            if self._segmenter is not None:
+                self._segmenter.settings = settings
+        except SettingsError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        changed = {change.name for change in changes}
+        if 'max_rate_hz' in changed:
+            self._limit = RateLimit(values['max_rate_hz'])
+        if 'diagnostics_period_s' in changed:
+            self.destroy_timer(self._diagnostics_timer)
+            self._diagnostics_timer = self.create_timer(
+                values['diagnostics_period_s'], self._publish_diagnostics)
+        if 'min_confidence' in changed:
+            self._publish_label_info(values['min_confidence'])
+        return SetParametersResult(successful=True)
+
+    # -- lifecycle ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Configure and activate, if ``autostart`` says so; ``StartError`` if that fails."""
+        if not self._value('autostart'):
+            self.get_logger().info('unconfigured: waiting for a lifecycle manager (autostart is '
+                                   'false)')
+            return
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                raise process.StartError(self._state_text)
+
+    def end(self) -> None:
+        """Stop work for good; publishers still exist."""
+        self._stop_work()
+        self._close_segmenter()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model; FAILURE leaves the node unconfigured, with the reason logged."""
+        try:
+            self._configure()
+        except (ModelError, DeviceError, SettingsError) as error:
+            return self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
+            self.get_logger().error(traceback.format_exc())
+            return self._refuse(f'configuring failed: {type(error).__name__}: {error}')
+        self._enter('inactive')
+        return TransitionCallbackReturn.SUCCESS
+
+    def _refuse(self, reason: str) -> TransitionCallbackReturn:
+        self._tear_down()
+        self._state_text = reason
+        if not self._value('autostart'):
+            self.get_logger().error(f'unconfigured: {reason}')
+        return TransitionCallbackReturn.FAILURE
+
+    def _enter(self, state: str) -> None:
+        self._state_text = state
+        self.get_logger().info(state)
+
+    def _configure(self) -> None:
+        values = {name: self._value(name) for name in parameters.BY_NAME}
+        self._segmenter = Segmenter.load(
+            values['model'] or None, device=values['device'], num_threads=values['num_threads'],
+            class_names=[name for name in values['class_names'] if name],
+            settings=parameters.settings_from(values), allow_tensorflow=False)
+        self._painter = outputs.OutputPainter(self._segmenter.contract)
+        self._limit = RateLimit(values['max_rate_hz'])
+        contract, engine = self._segmenter.contract, self._segmenter.engine
+        self.get_logger().info(
+            f'{self._model_text()}, {contract.input_hw[0]}x{contract.input_hw[1]}, classes '
+            f'{", ".join(contract.class_names)}; device {engine.device}')
+        for name in outputs.ENCODINGS:
+            if name != 'confidence' or self._segmenter.has_confidence:
+                self._outputs[name] = self._output(Image, f'~/{name}')
+        self._camera_info_output = self._output(CameraInfo, '~/camera_info')
+        if (label_info := conversions.label_info_type()) is not None:
+            self._label_info_output = self.create_publisher(
+                label_info, '~/label_info', LATCHED_QOS)
+        self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
+
+    def _output(self, message_type: type[Any], topic: str) -> Any:
+        return self.create_publisher(
+            message_type, topic, OUTPUT_QOS,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let frames in."""
+        self._worker = NewestWorker(self._process, self._on_worker_failure, 'inference')
+        self._active = True
+        self._publish_label_info(self._value('min_confidence'))
+        self._watch_timer = self.create_timer(WATCH_S, self._watch_subscribers)
+        self._enter('active')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop inference; the model stays loaded."""
+        self._stop_work()
+        self._enter('inactive')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and take the outputs down."""
+        self._tear_down()
+        self._enter('unconfigured')
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Do what cleanup does, from any state, and let the process end."""
+        self._tear_down()
+        self._enter('finalized')
+        self.finished = True
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured, so that a manager can try again."""
+        self._tear_down()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _stop_work(self) -> None:
+        self._active = False
+        if self._watch_timer is not None:
+            self.destroy_timer(self._watch_timer)
+            self._watch_timer = None
+        self._unsubscribe()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _close_segmenter(self) -> None:
+        if self._segmenter is not None:
+            self._segmenter.close()
+            self._segmenter = None
+
+    def _tear_down(self) -> None:
+        self._stop_work()
+        self._close_segmenter()
+        for publisher in (*self._outputs.values(), self._camera_info_output,
+                          self._label_info_output):
+            if publisher is not None:
+                self.destroy_publisher(publisher)
+        self._outputs.clear()
+        self._camera_info_output = self._label_info_output = None
+        if self._enable_service is not None:
+            self.destroy_service(self._enable_service)
+            self._enable_service = None
+
+    # -- input -------------------------------------------------------------------------------
+
+    def _on_enable(
+        self, request: SetBool.Request, response: SetBool.Response,
+    ) -> SetBool.Response:
+        self._enabled = request.data
+        self._watch_subscribers()
+        response.success = True
+        response.message = 'enabled' if self._enabled else 'disabled: the input is unsubscribed'
+        return response
+
+    def _watch_subscribers(self) -> None:
+        """Subscribe to the input while somebody wants an output, and only then."""
+        wanted = self._active and self._enabled and (
+            any(output.get_subscription_count() for output in self._outputs.values())
+            or self._camera_info_output.get_subscription_count() > 0)
+        if wanted and self._image_subscription is None:
+            self._subscribe()
+        elif not wanted and self._image_subscription is not None:
+            self._unsubscribe()
+
+    def image_topic(self) -> str:
+        """Return the resolved name of the input."""
+        topic: str = self.resolve_topic_name('image')
+        compressed = self._value('image_transport') == 'compressed'
+        return f'{topic}/compressed' if compressed else topic
+
+    def _subscribe(self) -> None:
+        message_type, self._read_frame = conversions.TRANSPORTS[self._value('image_transport')]
+        options = QoSOverridingOptions.with_default_policies()
+        self._image_subscription = self.create_subscription(
+            message_type, self.image_topic(), self._on_image, input_qos(),
+            event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
+            qos_overriding_options=options)
+        self._info_subscription = self.create_subscription(
+            CameraInfo, 'camera_info', self._on_camera_info, input_qos(),
+            qos_overriding_options=options)
+
+    def _unsubscribe(self) -> None:
+        for subscription in (self._image_subscription, self._info_subscription):
+            if subscription is not None:
+                self.destroy_subscription(subscription)
+        self._image_subscription = self._info_subscription = None
+        self._camera_info = None
+        self._health.restart()
+        if self._segmenter is not None:
+            self._segmenter.reset()
+
+    def _on_lost(self, event: Any) -> None:
+        self._health.lost(event.total_count_change)
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        self._camera_info = msg
+
+    def _on_image(self, msg: Any) -> None:
+        now_s = time.monotonic()
+        stamp = msg.header.stamp
+        self._health.arrived(now_s, stamp.sec + stamp.nanosec * 1e-9)
+        if not self._limit.allows(now_s):
+            self._health.skipped()
+            return
+        worker = self._worker
+        if worker is not None:
+            if worker.submit((msg, now_s)):
+                self._health.dropped()
+
+    # -- the worker's thread -----------------------------------------------------------------
+
+    def _process(self, item: tuple[Any, float]) -> None:
+        msg, arrived_s = item
+        segmenter = self._segmenter
+        listened = {name for name, output in self._outputs.items()
+                    if output.get_subscription_count()}
+        info_listened = self._camera_info_output.get_subscription_count() > 0
+        if segmenter is None or not (listened or info_listened):
+            self._health.skipped()
+            return
+        try:
+            frame, channels = self._read_frame(msg)
+        except conversions.EncodingError as error:
+            reason = f'{self.image_topic()}: {error}'
+            self._health.malformed(reason)
+            self.get_logger().error(
+                f'{reason} Frame dropped.', throttle_duration_sec=LOG_PERIOD_S)
+            return
+        invoke_s = None
+        if listened:
+            result = segmenter.segment(
+                frame, channels=channels, wanted=self._painter.wanted(listened))
+            invoke_s = result.timings.invoke
+            frame_bgr = conversions.to_bgr(frame, channels) if 'overlay' in listened else None
+            pictures = self._painter.paint(
+                listened, result, frame_bgr, self._value('overlay_alpha'))
+            for name, pixels in pictures.items():
+                self._outputs[name].publish(
+                    conversions.image_message(pixels, outputs.ENCODINGS[name], msg.header))
+        if info_listened and self._camera_info is not None:
+            height, width = segmenter.output_hw(frame.shape[:2])
+            self._camera_info_output.publish(conversions.scaled_camera_info(
+                self._camera_info, (width, height), msg.header))
+        self._health.published(
+            time.monotonic() - arrived_s, invoke_s, self._age_s(msg.header.stamp))
+
+    def _age_s(self, stamp: Any) -> float | None:
+        """Return how old a stamp is by the node's clock; None if they cannot be compared."""
+        clock = self.get_clock()
+        age_s = (clock.now() - Time.from_msg(stamp, clock.clock_type)).nanoseconds * 1e-9
+        return age_s if 0 <= age_s < MAX_AGE_S else None
+
+    def _on_worker_failure(self, error: Exception) -> None:
+        if not isinstance(error, DeviceError):  # a bug: say where
+            self.get_logger().error(
+                ''.join(traceback.format_exception(error)), throttle_duration_sec=LOG_PERIOD_S)
+        self._health.failed(f'{type(error).__name__}: {error}')
+        self.get_logger().error(
+            f'frame lost: {error}', throttle_duration_sec=LOG_PERIOD_S)
+
+    # -- what the node says of itself --------------------------------------------------------
+
+    def _model_text(self) -> str:
+        return self._value('model') or SHIPPED_MODEL.name
+
+    def _publish_label_info(self, threshold: float) -> None:
+        if self._label_info_output is not None and self._active:
+            header = Header(stamp=self.get_clock().now().to_msg())
+            self._label_info_output.publish(conversions.label_info_message(
+                self._segmenter.contract.class_names, threshold, header))
+
+    def _stream_context(self) -> StreamContext:
+        problem = ''
+        subscription = self._image_subscription
+        if subscription is not None:
+            message_type, _ = conversions.TRANSPORTS[self._value('image_transport')]
+            problem = input_problem(
+                self, self.image_topic(), f'sensor_msgs/msg/{message_type.__name__}',
+                subscription.qos_profile)
+        return StreamContext(
+            active=self._active and self._enabled, subscribed=subscription is not None,
+            state=self._state_text if self._enabled else 'disabled by ~/enable',
+            image_topic=self.image_topic(), model=self._model_text(),
+            device=self._segmenter.engine.device if self._segmenter else 'none',
+            input_problem=problem)
+
+    def _publish_diagnostics(self) -> None:
+        context = self._stream_context()
+        reports = self._health.reports(time.monotonic(), context)
+        self._log_changes(reports)
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        array.status = [self._status(report, context.device) for report in reports]
+        self._diagnostics_output.publish(array)
+
+    def _status(self, report: Report, device: str) -> DiagnosticStatus:
+        """Fill a status as diagnostic_updater does: ``<node>: <task>``."""
+        status = DiagnosticStatus()
+        status.level = bytes([report.level])
+        status.name = f'{self.get_fully_qualified_name().lstrip("/")}: {report.name}'
+        status.message = report.message
+        status.hardware_id = device
+        status.values = [KeyValue(key=key, value=value) for key, value in report.values]
+        return status
+
+    def _log_changes(self, reports: tuple[Report, ...]) -> None:
+        """Log a report when its level rises, once."""
+        for report in reports:
+            before = self._logged_levels.get(report.name, Level.OK)
+            if report.level > before:
+                self.get_logger().warning(f'{report.name}: {report.message}')
+            self._logged_levels[report.name] = report.level
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; return the exit code."""
+    return process.run(SegmenterNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
