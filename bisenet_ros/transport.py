@@ -19,7 +19,9 @@ BUILTIN_TRANSPORTS = 'DEFAULT?sockets_size=16MB&max_msg_size=65500B'
 
 #: Fast DDS's variables; any of them set, even to nothing, means that the user has chosen.
 CHOICES = (
-    'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE',
+    'FASTDDS_BUILTIN_TRANSPORTS',
+    'FASTDDS_DEFAULT_PROFILES_FILE',
+    'FASTRTPS_DEFAULT_PROFILES_FILE',
 )
 
 #: ``RMW_IMPLEMENTATION`` of Fast DDS; it is the default of every supported ROS 2.
@@ -28,7 +30,9 @@ FAST_DDS = ('', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
 #: The ROS 2 whose Fast DDS (2.6) has no ``FASTDDS_BUILTIN_TRANSPORTS``: a profile serves it.
 PROFILE_ONLY = ('humble',)
 
+#: Profiles for where the variable does nothing.
 PROFILE = 'config/fastdds.xml'
+LOCALHOST_PROFILE = 'config/fastdds_localhost.xml'
 
 
 def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -50,14 +54,33 @@ def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
         return {}
     if any(name in environ for name in CHOICES):
         return {}
-    if environ.get('ROS_DISTRO') in PROFILE_ONLY:
-        return {'FASTRTPS_DEFAULT_PROFILES_FILE': str(profile_path())}
-    return {'FASTDDS_BUILTIN_TRANSPORTS': BUILTIN_TRANSPORTS}
+    old = environ.get('ROS_DISTRO') in PROFILE_ONLY
+    if stays_on_this_machine(environ):
+        # rmw_fastrtps then puts transports of its own in the place of the built-in ones, whatever
+        # the variable says of those, but adds them to a profile's.
+        path = str(profile_path(LOCALHOST_PROFILE))
+    elif old:
+        path = str(profile_path(PROFILE))
+    else:
+        return {'FASTDDS_BUILTIN_TRANSPORTS': BUILTIN_TRANSPORTS}
+    names = ['FASTRTPS_DEFAULT_PROFILES_FILE']  # up to Fast DDS 2
+    if not old:
+        names.append('FASTDDS_DEFAULT_PROFILES_FILE')  # from Fast DDS 3
+    return dict.fromkeys(names, path)
 
 
-def profile_path() -> Path:
+def stays_on_this_machine(environ: Mapping[str, str]) -> bool:
+    """Tell whether discovery is limited to this machine, as rcl reads it from the environment."""
+    if environ.get('ROS_LOCALHOST_ONLY', '').startswith('1'):
+        return True
+    if environ.get('ROS_DISTRO') == 'humble':  # which knows only that one
+        return False
+    return environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE') == 'LOCALHOST'
+
+
+def profile_path(profile: str = PROFILE) -> Path:
     """
-    Find the shipped Fast DDS profile, from the source folder or from any kind of install.
+    Find a shipped Fast DDS profile, from the source folder or from any kind of install.
 
     Raises
     ------
@@ -68,8 +91,8 @@ def profile_path() -> Path:
     package = Path(__file__).resolve().parent
     places = [package.parent, *(prefix / 'share/bisenet_ros' for prefix in package.parents)]
     for place in places:
-        if (place / PROFILE).is_file():
-            return place / PROFILE
+        if (place / profile).is_file():
+            return place / profile
     raise FileNotFoundError(
-        f'{PROFILE}: not found beside {package} nor in share/bisenet_ros above it; '
+        f'{profile}: not found beside {package} nor in share/bisenet_ros above it; '
         'install bisenet_ros again.')

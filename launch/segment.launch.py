@@ -1,0 +1,99 @@
+"""
+Segment one camera.
+
+    ros2 launch bisenet_ros segment.launch.py image:=/camera/image_raw
+    ros2 launch bisenet_ros segment.launch.py source:=drive rviz:=true
+
+"""
+
+import sys
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix, get_package_share_path
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from bisenet_ros.transport import transport_environment
+
+CONFIG = get_package_share_path('bisenet_ros') / 'config'
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; the nodes follow once their values are known."""
+    return LaunchDescription([
+        DeclareLaunchArgument(
+            'image', default_value='image',
+            description='Topic of the camera image; relative names are in the namespace.'),
+        DeclareLaunchArgument(
+            'camera_info', default_value='camera_info',
+            description='Topic of the CameraInfo that goes with the image; may be absent.'),
+        DeclareLaunchArgument(
+            'model', default_value='',
+            description='Path of a .tflite model; empty = what params_file says.'),
+        DeclareLaunchArgument(
+            'device', default_value='',
+            description='auto, cpu, usb, usb:N, pci or pci:N; empty = what params_file says.'),
+        DeclareLaunchArgument(
+            'params_file', default_value=str(CONFIG / 'segment.yaml'),
+            description='Parameters of the segmenter node.'),
+        DeclareLaunchArgument(
+            'namespace', default_value='',
+            description='Namespace of the nodes and of their relative topics.'),
+        DeclareLaunchArgument(
+            'rviz', default_value='false', choices=['true', 'false'],
+            description='Whether to open rviz2 with overlay, mask and camera side by side.'),
+        DeclareLaunchArgument(
+            'source', default_value='none',
+            description='Where frames come from if not from a camera driver: none, drive (a '
+                        'rendered drive), a video file, a folder of images or a camera device.'),
+        DeclareLaunchArgument(
+            'log_level', default_value='info',
+            choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            description='Least severe message that the nodes print.'),
+        OpaqueFunction(function=nodes),
+    ])
+
+
+def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the segmenter, the replay where a source is given, and rviz2."""
+    def argument(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    chosen = {
+        name: ParameterValue(argument(name), value_type=str)
+        for name in ('model', 'device') if argument(name)}
+    common = {
+        'namespace': argument('namespace'),
+        'remappings': [(name, argument(name)) for name in ('image', 'camera_info')],
+        'ros_arguments': ['--log-level', argument('log_level')],
+        'additional_env': transport_environment(context.environment),
+        'output': 'screen',
+    }
+    actions: list[LaunchDescriptionEntity] = [
+        tool('segmenter', parameters=[argument('params_file'), chosen], **common)]
+    if argument('source') != 'none':
+        source = ParameterValue(argument('source'), value_type=str)
+        actions.append(tool('replay', parameters=[{'source': source}], **common))
+    # The view names the topics of a segmenter without a namespace.
+    actions.append(Node(
+        package='rviz2', executable='rviz2', arguments=['-d', str(CONFIG / 'segment.rviz')],
+        namespace=argument('namespace'),
+        remappings=[
+            ('/image', argument('image')),
+            *((f'/segmenter/{output}', f'segmenter/{output}') for output in ('mask', 'overlay'))],
+        condition=IfCondition(argument('rviz'))))
+    return actions
+
+
+def tool(name: str, **options: object) -> Node:
+    """Return a node of ours: an executable from colcon, a module where pip installed it."""
+    executable = Path(get_package_prefix('bisenet_ros')) / 'lib' / 'bisenet_ros' / name
+    if executable.exists():
+        return Node(package='bisenet_ros', executable=name, name=name, **options)
+    return Node(
+        executable=sys.executable, arguments=['-m', f'bisenet_ros.{name}'], name=name,
+        exec_name=name, **options)
