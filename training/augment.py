@@ -1,9 +1,9 @@
 """
 Random views of a frame: geometry, then colour.
 
-Geometry is one affine warp to the network's size, so that image and labels are each sampled once:
-the image bilinearly (as the robot does), the labels by nearest neighbour only. What the warp brings
-in from outside the frame is void.
+Geometry is one affine warp to the network's size, so that image and labels are each sampled
+once: the image bilinearly (as the robot does), the labels by nearest neighbour only. What the warp
+brings in from outside the frame is void.
 """
 
 from __future__ import annotations

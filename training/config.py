@@ -118,10 +118,11 @@ class Config:
 
     def phase_of(self, epoch: int) -> Phase:
         """Return the phase that an epoch, counted from 0 over all phases, belongs to."""
+        end = 0
         for phase in self.phases:
-            if epoch < phase.epochs:
+            end += phase.epochs
+            if epoch < end:
                 return phase
-            epoch -= phase.epochs
         raise ConfigError(f'epoch {epoch} is past the last phase.')
 
 

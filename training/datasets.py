@@ -93,7 +93,8 @@ class FolderDataset:
     Raises
     ------
     DatasetError
-        If a listed file does not exist; every missing one is counted, the first named.
+        If no frame or a file that does not exist is listed; every missing file is counted, the
+        first named.
 
     """
 
@@ -102,6 +103,8 @@ class FolderDataset:
         sequences: Sequence[str],
     ) -> None:
         self._root = root
+        if not stems:
+            raise DatasetError(f'{root}: found a split without frames, expected at least one.')
         self._stems = list(stems)
         self._sequences = list(sequences)
         self._table = lookup_table(class_map)
@@ -161,11 +164,18 @@ class SyntheticDrive:
     seed : int
         Two datasets of different seeds share no scene.
 
+    Raises
+    ------
+    DatasetError
+        If ``count`` is not positive.
+
     """
 
     def __init__(
         self, count: int, size_wh: tuple[int, int] = (512, 256), seed: int = 0,
     ) -> None:
+        if count < 1:
+            raise DatasetError(f'synthetic drive: found {count} frames, expected at least one.')
         self._count, self._size_wh, self._seed = count, size_wh, seed
 
     def __len__(self) -> int:

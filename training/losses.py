@@ -44,7 +44,8 @@ def ohem_cross_entropy(
     Average the cross-entropy over hard pixels (online hard example mining).
 
     A pixel is hard when its true class has a probability below ``threshold``; at least the
-    hardest ``kept`` of all pixels count. As in CoinCheung/BiSeNet's ``OhemCELoss``.
+    hardest ``kept`` of each image's pixels count. As in CoinCheung/BiSeNet's ``OhemCELoss``, which
+    takes that share over the batch.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def ohem_cross_entropy(
     threshold : float
         Probability in (0, 1).
     kept : float
-        Share of the batch's pixels in (0, 1].
+        Share of an image's pixels in (0, 1].
 
     Returns
     -------

@@ -85,6 +85,10 @@ PRESETS: dict[str, Architecture] = {
     'paper': Architecture(),
     'road': Architecture(
         detail_widths=(16, 32, 96), aggregation_width=96, head_width=64, booster_classes=4),
+    # Should a compiler refuse the broadcasting addition: without it, at a cost in accuracy.
+    'road_no_context_add': Architecture(
+        detail_widths=(16, 32, 96), aggregation_width=96, head_width=64, booster_classes=4,
+        context_add=False),
     'original': Architecture(head_width=4, output_stride=1, original=True),
 }
 

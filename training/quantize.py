@@ -4,8 +4,8 @@ Quantize a trained model to int8 and write it with its contract.
     python -m training.quantize --run runs/road_256x512 --data FOLDER --output road_256x512.tflite
 
 The model takes camera bytes as they are (uint8, scale 1/255, zero point 0), has static shapes and
-per-channel weights, and returns int8 scores at the output stride. It is calibrated on whole training
-frames, never on those that score it. The only module of training that needs TensorFlow.
+per-channel weights, and returns int8 scores at the output stride. It is calibrated on whole
+training frames, never on those that score it. Nothing else in training needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
 from training.augment import whole_view
 from training.metrics import ConfusionMatrix, labels_from_logits
+from training.model import PRESETS, build
 from training.train import commit
 
 #: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
@@ -241,7 +242,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python -m training.quantize',
         description='Quantize a trained model to int8 and write it with its contract.')
-    parser.add_argument('--run', type=Path, required=True, help='run folder of training.train')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--run', type=Path, help='run folder of training.train')
+    source.add_argument('--untrained', choices=sorted(PRESETS), metavar='PRESET',
+                        help='a network without training, to measure its time and mapping: '
+                             f'{", ".join(sorted(PRESETS))}')
     parser.add_argument('--output', type=Path, required=True, help='the .tflite file to write')
     parser.add_argument('--data', type=Path,
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
@@ -267,6 +272,9 @@ def _run(args: argparse.Namespace) -> None:
         raise QuantizationError(f'--output: found {str(args.output)!r}, expected a .tflite name.')
     if args.frames < 1:
         raise QuantizationError(f'--frames: found {args.frames}, expected at least 1.')
+    if args.untrained:
+        _write_untrained(args.untrained, args.output)
+        return
     run = read_run(args.run)
     input_hw = tuple(run.model.input_shape[1:3])
     calibrate = args.calibrate or list(run.train_sets)
@@ -292,6 +300,17 @@ def _run(args: argparse.Namespace) -> None:
                   'calibration_frames': args.frames, f'{run.mark}_iou': scores}
     final = dataclasses.replace(read_contract(contract_path(args.output)), provenance=provenance)
     contract_path(args.output).write_text(final.to_json())
+
+
+def _write_untrained(preset: str, path: Path) -> None:
+    """Write a preset with random weights: its time and its operations are a trained one's."""
+    input_hw = 256, 512
+    model = build(PRESETS[preset], input_hw, batch_size=1)
+    content = quantize(model, calibration_frames([datasets.SyntheticDrive(8)], 8, input_hw))
+    run = FinishedRun(model, ('background', 'road'), (0, 1, 0, 0), 'road', (), {
+        'untrained': preset, 'commit': commit()})
+    write_model(content, path, run, input_hw)
+    print(f'{path}: untrained {preset}, {len(content) / 1e6:.2f} MB')
 
 
 def _compile(model: Path) -> int:

@@ -3,9 +3,10 @@ Train a road model.
 
     python -m training.train --config training/configs/road_256x512.py --data FOLDER --run FOLDER
 
-The run folder then holds ``config.json`` (with commit and command), ``history.csv``, ``curve.png``,
-``best.keras`` (the deployable float model of the best validation epoch) and ``checkpoint.npz``.
-Started again with the same ``--run``, training goes on behind the last finished epoch.
+The run folder then holds ``config.json`` (with commit and command), ``history.csv``,
+``curve.png``, ``best.keras`` (the deployable float model of the best validation epoch) and
+``checkpoint.npz``. Started again with the same ``--run``, training goes on behind the last
+finished epoch.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def build_trainable(config: Config, input_hw: tuple[int, int]) -> keras.Model:
     optimizer.exclude_from_weight_decay(var_names=['bias', 'gamma', 'beta'])
     loss = head_loss(config)
     model.compile(
-        optimizer, loss={name: loss for name in model.output},
+        optimizer, loss=dict.fromkeys(model.output, loss),
         loss_weights={name: config.booster_weight if name in BOOSTERS else 1.0
                       for name in model.output},
         # TensorFlow on a CPU is several times faster with its own kernels than through XLA.
@@ -139,8 +140,10 @@ def score(
 
 class Run:
     """
-    The folder of one run; every file in it is replaced whole, so a kill at any moment leaves
-    either the old or the new one.
+    The folder of one run.
+
+    Every file in it is replaced whole: a kill at any moment leaves the old one or the new one.
+
     """
 
     def __init__(self, folder: Path, config: Config, command: list[str]) -> None:
@@ -296,7 +299,7 @@ def train(config: Config, root: Path | None, folder: Path, command: list[str]) -
                 f'epoch {epoch + 1}: the loss is {loss}; lower learning_rate (now '
                 f'{config.learning_rate}) or raise warmup_steps. The last good epoch is kept.')
         trained_s = time.monotonic() - begin
-        inference = keras.Model(model.inputs, model.output['logits'])
+        inference = keras.Model(model.input, model.output['logits'])
         mark = config.classes.index(config.mark)
         ious = {f'iou {spec}': round(float(score(inference, data, config).iou()[mark]), 4)
                 for spec, data in held_out.items()}

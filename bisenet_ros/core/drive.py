@@ -32,10 +32,11 @@ Colour = tuple[int, int, int]
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """
-    Everything that is fixed during one drive; lengths in metres, angles in radians.
+    What is fixed during one drive; lengths in metres, angles in radians.
 
-    ``speed_m_s`` is the camera's; ``light`` scales all brightness (1 is a bright day); ``tint_rgb``
-    is the colour of that light; ``haze`` in [0, 1] fades what is far into the sky.
+    ``speed_m_s`` is the camera's; ``light`` scales all brightness (1 is a bright day);
+    ``tint_rgb`` is the colour of that light; ``haze`` in [0, 1] fades what is far into the sky.
+
     """
 
     camera_height_m: float = 1.4
@@ -49,7 +50,7 @@ class Scene:
     kerb_m: float = 0.25
     curvature_per_m: float = 0.004
     light: float = 1.0
-    tint_rgb: tuple[float, float, float] = (1.0, 0.99, 0.96)
+    tint_rgb: tuple[float, float, float] = (1.0, 1.0, 1.0)
     haze: float = 0.35
     texture: float = 14.0
     asphalt_rgb: Colour = (96, 96, 100)
@@ -60,16 +61,20 @@ class Scene:
     shadows: bool = True
 
 
+def _rgb(parts: Iterable[float]) -> Colour:
+    red, green, blue = (int(part) for part in parts)
+    return red, green, blue
+
+
 def random_scene(rng: np.random.Generator) -> Scene:
     """Draw a scene: another country, camera height, hour and weather with every draw."""
-    grey = rng.integers(45, 165)
+    grey = int(rng.integers(45, 165))
     lanes = int(rng.integers(1, 5))
     lane_width_m = rng.uniform(2.6, 4.0)
     half_m = lanes * lane_width_m / 2
 
-    def near(colour: Iterable[int], spread: int) -> Colour:
-        r, g, b = (int(np.clip(c + rng.integers(-spread, spread + 1), 0, 255)) for c in colour)
-        return r, g, b
+    def near(colour: Iterable[float], spread: int) -> Colour:
+        return _rgb(np.clip(c + rng.integers(-spread, spread + 1), 0, 255) for c in colour)
 
     pavement = grey + rng.integers(15, 70) * rng.choice([-0.6, 1.0])
     greenery = [(92, 118, 66), (140, 128, 84), (70, 96, 60), (168, 140, 100), (190, 195, 200)]
@@ -147,6 +152,7 @@ class RenderedDrive:
         self._things = self._place_things(rng)
         self._loop_m = 400.0
         self._ground_map = self._make_ground_map()
+        self._empty_rgb, self._empty_labels = self._draw_sky_and_grass()
 
     # -- the world ---------------------------------------------------------------------------
 
@@ -164,7 +170,7 @@ class RenderedDrive:
                 wall = int(rng.integers(70, 200))
                 if rng.random() < 0.6:
                     width = rng.uniform(7, 16)
-                    colour = tuple(int(np.clip(wall + d, 0, 255)) for d in rng.integers(-25, 26, 3))
+                    colour = _rgb(np.clip(wall + rng.integers(-25, 26, 3), 0, 255))
                     things.append(_Thing(
                         side * (verge_m + rng.uniform(1.5, 8) + width / 2), z, width,
                         rng.uniform(4, 14), 0.0, colour, 'building'))
@@ -175,7 +181,7 @@ class RenderedDrive:
                         side * (verge_m + rng.uniform(0.6, 4)), z, rng.uniform(2, 5),
                         rng.uniform(3.5, 8), 0.0, leaf, 'tree'))
                 if scene.pavement_m > 1 and rng.random() < 0.25:
-                    cloth = tuple(int(c) for c in rng.integers(20, 220, 3))
+                    cloth = _rgb(rng.integers(20, 220, 3))
                     things.append(_Thing(
                         side * (verge_m - rng.uniform(0.3, 0.8) * scene.pavement_m), z + gap / 2,
                         0.5, 1.7, 0.0, cloth, 'person', float(rng.uniform(-1.4, 1.4))))
@@ -185,7 +191,7 @@ class RenderedDrive:
             x = (lane + 0.5) * scene.lane_width_m - self._half_road_m
             own_way = x * scene.camera_lane_offset_m >= 0
             while z < 400:
-                paint = tuple(int(c) for c in rng.integers(20, 235, 3))
+                paint = _rgb(rng.integers(20, 235, 3))
                 tall = rng.random() < 0.2
                 things.append(_Thing(
                     x + rng.normal(0, 0.2), z, 2.4 if tall else 1.8, 2.9 if tall else 1.5, 0.0,
@@ -226,6 +232,19 @@ class RenderedDrive:
         v = self._horizon_px + self._focal_px * (self.scene.camera_height_m - y_m) / z_m
         return np.round(np.clip(np.stack([u, v], -1), -30000, 30000) * 16).astype(np.int32)
 
+    def _box(
+        self, x0_m: float, x1_m: float, y0_m: float, y1_m: float, z_m: float,
+    ) -> npt.NDArray[np.int32]:
+        """Project an upright rectangle that faces the camera, as ``_project`` does."""
+        scale = 16 * self._focal_px / z_m
+        left, right = (round(max(-480000.0, min(480000.0, 16 * self._centre_px + x * scale)))
+                       for x in (x0_m, x1_m))
+        height = self.scene.camera_height_m
+        bottom, top = (round(max(-480000.0, min(480000.0,
+                                                16 * self._horizon_px + (height - y) * scale)))
+                       for y in (y0_m, y1_m))
+        return np.array([(left, bottom), (left, top), (right, top), (right, bottom)], np.int32)
+
     # -- drawing -----------------------------------------------------------------------------
 
     def frame(self, time_s: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -245,9 +264,7 @@ class RenderedDrive:
         """
         scene = self.scene
         travelled = scene.speed_m_s * time_s
-        rgb = np.empty((self.height_px, self.width_px, 3), np.uint8)
-        labels = np.zeros((self.height_px, self.width_px), np.uint8)
-        self._draw_sky_and_grass(rgb, labels)
+        rgb, labels = self._empty_rgb.copy(), self._empty_labels.copy()
 
         z = np.geomspace(_NEAR_M * 0.4, _FAR_M, 48)
         bend = self._bend_m(z, travelled)
@@ -266,15 +283,16 @@ class RenderedDrive:
         self._draw_things(rgb, labels, travelled, time_s)
         return self._light(rgb), labels
 
-    def _draw_sky_and_grass(
-        self, rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8],
-    ) -> None:
+    def _draw_sky_and_grass(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        rgb = np.empty((self.height_px, self.width_px, 3), np.uint8)
+        labels = np.zeros((self.height_px, self.width_px), np.uint8)
         horizon = int(np.clip(round(self._horizon_px), 0, self.height_px))
         fade = np.linspace(0.72, 1.0, max(horizon, 1), dtype=np.float32)[:, None, None]
-        sky = np.float32(self.scene.sky_rgb) * fade[:horizon]
+        sky = np.array(self.scene.sky_rgb, np.float32) * fade[:horizon]
         rgb[:horizon] = np.clip(sky, 0, 255).astype(np.uint8)
         rgb[horizon:] = self.scene.grass_rgb
         labels[horizon:] = GROUND
+        return rgb, labels
 
     def _strip(
         self, rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8] | None,
@@ -326,18 +344,18 @@ class RenderedDrive:
             if _NEAR_M * 2 < z < _FAR_M * 0.8:
                 placed.append((z, thing))
         for z, thing in sorted(placed, key=lambda pair: -pair[0]):
-            z_m = np.float64([z])
+            z_m = np.array([z])
             x = float(self._bend_m(z_m, travelled_m)[0]) + thing.x_m
             haze = scene.haze * (1 - math.exp(-z / 90.0))
-            colour = tuple(
-                int(c * (1 - haze) + s * haze)
+            colour = _rgb(
+                c * (1 - haze) + s * haze
                 for c, s in zip(thing.rgb, scene.sky_rgb, strict=True))
             left, right = x - thing.width_m / 2, x + thing.width_m / 2
             if scene.shadows and thing.kind in ('vehicle', 'person'):
-                depth = np.float64([z - 0.4, z + 2.5])
+                depth = np.array([z - 0.4, z + 2.5])
                 quad = np.concatenate([
-                    self._project(np.float64([left, left]), 0.0, depth),
-                    self._project(np.float64([right + 0.4, right + 0.4]), 0.0, depth)[::-1]])
+                    self._project(np.array([left, left]), 0.0, depth),
+                    self._project(np.array([right + 0.4, right + 0.4]), 0.0, depth)[::-1]])
                 dark = tuple(int(c * 0.55) for c in scene.asphalt_rgb)
                 cv2.fillPoly(rgb, [quad], dark, shift=4)
             self._draw_thing(rgb, labels, thing, colour, left, right, z_m)
@@ -347,9 +365,7 @@ class RenderedDrive:
         colour: Colour, left_m: float, right_m: float, z_m: npt.NDArray[np.float64],
     ) -> None:
         def box(x0: float, x1: float, y0: float, y1: float) -> npt.NDArray[np.int32]:
-            corners = [(x0, y0), (x0, y1), (x1, y1), (x1, y0)]
-            return np.concatenate(
-                [self._project(np.float64([x]), y, z_m) for x, y in corners])
+            return self._box(x0, x1, y0, y1, float(z_m[0]))
 
         label = MOVABLE if thing.kind in ('vehicle', 'person') else BACKGROUND
         middle, height = (left_m + right_m) / 2, thing.height_m
@@ -357,7 +373,7 @@ class RenderedDrive:
             trunk = box(middle - 0.15, middle + 0.15, 0.0, height * 0.5)
             for image, value in ((rgb, (70, 55, 42)), (labels, label)):
                 cv2.fillPoly(image, [trunk], value, shift=4)
-            crown = self._project(np.float64([middle]), height * 0.65, z_m)[0]
+            crown = self._project(np.array([middle]), height * 0.65, z_m)[0]
             scale = 16 * self._focal_px / z_m[0]
             axes = (int(thing.width_m / 2 * scale), int(height * 0.38 * scale))
             for image, value in ((rgb, colour), (labels, label)):
@@ -386,7 +402,7 @@ class RenderedDrive:
             cv2.fillPoly(rgb, [head], (182, 148, 124), shift=4)
 
     def _light(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        gains = np.float64(self.scene.tint_rgb) * self.scene.light
+        gains = np.array(self.scene.tint_rgb) * self.scene.light
         if np.allclose(gains, 1.0):
             return rgb
         table = np.clip(np.arange(256)[:, None] * gains[None, :], 0, 255).astype(np.uint8)

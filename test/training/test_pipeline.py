@@ -1,0 +1,146 @@
+"""Batches are the same in every run with the same seed, whoever asks for them and when."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
+
+from training.augment import Augmentation
+from training.config import Config, ConfigError, Phase
+from training.datasets import VOID, FrameDataset, SyntheticDrive
+from training.model import Architecture
+from training.pipeline import Cached, EpochBatches, epoch_plan
+
+pytestmark = pytest.mark.training
+
+CONFIG = Config(
+    architecture=Architecture(booster_classes=4), phases=(Phase((32, 64), 2), Phase((64, 96), 1)),
+    train=(('synthetic:6', 0.75), ('synthetic:2:1', 0.25)), validate=('synthetic:1',),
+    images_per_epoch=12, batch_size=4, loss_stride=2)
+
+
+def frames() -> list[FrameDataset]:
+    return [SyntheticDrive(6, (96, 64)), SyntheticDrive(2, (96, 64), seed=1)]
+
+
+def batches(epoch: int = 0, config: Config = CONFIG) -> EpochBatches:
+    return EpochBatches(config, frames(), epoch, ['logits', 'booster_s3'])
+
+
+class CountedReads:
+    """A data set that counts how often it is read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return 3
+
+    def name(self, index: int) -> str:
+        return f'frame {index}'
+
+    def sequence(self, index: int) -> str:
+        return f'drive {index}'
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        self.reads += 1
+        return np.full((2, 2, 3), index, np.uint8), np.zeros((2, 2), np.uint8)
+
+
+def test_cached_reads_once() -> None:
+    source = CountedReads()
+    cached = Cached(source)
+    assert (len(cached), cached.name(1), cached.sequence(2)) == (3, 'frame 1', 'drive 2')
+    for _ in range(3):
+        assert cached.read(1)[0][0, 0, 0] == 1
+    assert source.reads == 1
+
+
+def test_plan_keeps_shares_and_repeats_nothing_early() -> None:
+    plan = epoch_plan([100, 3], [3.0, 1.0], 40, np.random.default_rng(0))
+    assert len(plan) == 40
+    large = [frame for dataset, frame in plan if dataset == 0]
+    small = [frame for dataset, frame in plan if dataset == 1]
+    assert len(large) == 30 and len(set(large)) == 30
+    assert len(small) == 10
+    # Ten draws from three frames: each comes three times, one a fourth time.
+    assert sorted(small.count(frame) for frame in range(3)) == [3, 3, 4]
+
+
+def test_plan_is_shuffled_across_data_sets() -> None:
+    plan = epoch_plan([50, 50], [1, 1], 40, np.random.default_rng(0))
+    changes = sum(left[0] != right[0] for left, right in zip(plan, plan[1:], strict=False))
+    assert changes > 8
+
+
+def test_plan_gives_what_rounding_leaves_over() -> None:
+    plan = epoch_plan([5, 5, 5], [1, 1, 1], 10, np.random.default_rng(0))
+    assert sorted(sum(d == index for d, _ in plan) for index in range(3)) == [3, 3, 4]
+
+
+def test_batches_have_the_model_s_form() -> None:
+    epoch = batches()
+    assert epoch.num_batches == 3
+    images, labels = epoch[1]
+    assert images.shape == (4, 32, 64, 3) and images.dtype == np.float32
+    assert images.min() >= 0 and images.max() <= 1 and images.max() > 0.2
+    assert set(labels) == {'logits', 'booster_s3'}
+    for ids in labels.values():
+        assert ids.shape == (4, 16, 32) and ids.dtype == np.uint8
+    assert set(np.unique(labels['logits'])) <= {0, 1, VOID}
+    assert set(np.unique(labels['booster_s3'])) <= {0, 1, 2, 3, VOID}
+
+
+def test_deployed_classes_are_merged_from_the_training_classes() -> None:
+    _, labels = batches()[0]
+    fine = labels['booster_s3']
+    wanted = np.full_like(fine, 0)
+    wanted[fine == 1] = 1
+    wanted[fine == VOID] = VOID
+    assert 1 in fine
+    np.testing.assert_array_equal(labels['logits'], wanted)
+
+
+def test_size_follows_the_phase() -> None:
+    assert batches(epoch=1)[0][0].shape == (4, 32, 64, 3)
+    assert batches(epoch=2)[0][0].shape == (4, 64, 96, 3)
+    with pytest.raises(ConfigError, match='epoch 3 is past the last phase'):
+        batches(epoch=3)
+
+
+def test_batches_do_not_depend_on_the_order_of_asking() -> None:
+    one, two = batches(), batches()
+    forward = [one[index] for index in range(3)]
+    backward = [two[index] for index in (2, 1, 0)][::-1]
+    for left, right in zip(forward, backward, strict=True):
+        np.testing.assert_array_equal(left[0], right[0])
+        np.testing.assert_array_equal(left[1]['logits'], right[1]['logits'])
+
+
+def test_epochs_and_seeds_differ() -> None:
+    first = batches(0)[0][0]
+    assert (first != batches(1)[0][0]).any()
+    assert (first != batches(0, dataclasses.replace(CONFIG, seed=1))[0][0]).any()
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4])
+def test_labels_are_taken_from_the_middle_of_each_cell(stride: int) -> None:
+    still = Augmentation(
+        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
+        shadow=0)
+    config = dataclasses.replace(
+        CONFIG, phases=(Phase((64, 96), 1),), train=(('synthetic:6', 1.0),), loss_stride=stride,
+        augmentation=still)
+    source = SyntheticDrive(6, (96, 64))
+    images, labels = EpochBatches(config, [source], 0, ['booster_s3'])[0]
+    originals = [source.read(index) for index in range(6)]
+    for image, ids in zip(images, labels['booster_s3'], strict=True):
+        match = [full for rgb, full in originals
+                 if np.array_equal(np.round(image * 255).astype(np.uint8), rgb)]
+        assert len(match) == 1
+        np.testing.assert_array_equal(ids, match[0][stride // 2::stride, stride // 2::stride])
