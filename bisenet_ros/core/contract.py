@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +146,14 @@ def read_contract(path: Path) -> ModelContract:
     try:
         if raw['unlabeled'] != UNLABELED:
             raise ModelError(f'unlabeled: found {raw["unlabeled"]!r}, expected {UNLABELED}.')
+        image, result = raw['input'], raw['output']
         return ModelContract(
-            input_hw=(int(raw['input']['height']), int(raw['input']['width'])),
-            channels=raw['input']['channels'],
-            input_scale=_triple(raw['input']['scale']),
-            input_mean=_triple(raw['input']['mean']),
-            output_kind=raw['output']['kind'],
-            output_stride=int(raw['output']['stride']),
+            input_hw=(_whole('height', image['height']), _whole('width', image['width'])),
+            channels=image['channels'],
+            input_scale=_triple('scale', image['scale']),
+            input_mean=_triple('mean', image['mean']),
+            output_kind=result['kind'],
+            output_stride=_whole('stride', result['stride']),
             class_names=tuple(str(entry['name']) for entry in raw['classes']),
             class_colors_rgb=tuple(_color(entry['color_rgb']) for entry in raw['classes']),
             sha256=str(raw['sha256']),
@@ -161,8 +163,12 @@ def read_contract(path: Path) -> ModelContract:
         raise ModelError(
             f'{path}: field {error} is missing; export the model again with '
             'training.quantize.') from error
-    except (TypeError, ValueError) as error:  # ModelError is a ValueError
+    except ModelError as error:
         raise ModelError(f'{path}: {error}') from error
+    except TypeError as error:  # a number or a text in the place of an object
+        raise ModelError(
+            f'{path}: not laid out as a contract ({error}); export the model again with '
+            'training.quantize.') from error
 
 
 def file_sha256(path: Path) -> str:
@@ -206,7 +212,7 @@ def read_class_list(path: Path) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
 
     """
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f'{path}: not a readable class list: {error}.') from error
     names: list[str] = []
@@ -215,7 +221,7 @@ def read_class_list(path: Path) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
         words = line.split()
         if not words or words[0].startswith('#'):
             continue
-        if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
+        if len(words) > 3 and all(word.isdecimal() for word in words[-3:]):
             names.append(' '.join(words[:-3]))
             red, green, blue = (int(word) for word in words[-3:])
             colors.append((red, green, blue))
@@ -242,11 +248,22 @@ def palette(count: int) -> tuple[Rgb, ...]:
     return tuple(colors)
 
 
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+def _whole(field: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ModelError(f'{field}: found {value!r}, expected a whole number.')
+    return value
+
+
+def _triple(field: str, values: object) -> tuple[float, float, float]:
+    if not isinstance(values, list) or len(values) != 3 or not all(
+            isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise ModelError(f'{field}: found {values!r}, expected three numbers.')
     first, second, third = (float(value) for value in values)
     return first, second, third
 
 
-def _color(values: Sequence[int]) -> Rgb:
-    red, green, blue = (int(value) for value in values)
+def _color(values: object) -> Rgb:
+    if not isinstance(values, list) or len(values) != 3:
+        raise ModelError(f'color_rgb: found {values!r}, expected three whole numbers.')
+    red, green, blue = (_whole('color_rgb', value) for value in values)
     return red, green, blue

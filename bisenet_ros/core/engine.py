@@ -1,14 +1,15 @@
 """
 Run a ``.tflite`` file. The only module that knows a runtime.
 
-Runtimes are tried in this order: ``ai_edge_litert``, ``tflite_runtime``. ``tensorflow`` is tried last
-and only where the caller allows it: importing it costs seconds and hundreds of megabytes.
+Runtimes are tried in this order: ``ai_edge_litert``, ``tflite_runtime``. ``tensorflow`` is tried
+last and only where the caller allows it: importing it costs seconds and hundreds of megabytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -18,12 +19,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core import devices
+from bisenet_ros.core.edgetpu_library import (
+    EDGETPU_LIBRARY, list_devices, named, open_library,
+)
 from bisenet_ros.core.errors import DeviceError, ModelError
 
 #: The custom operator that ``edgetpu_compiler`` leaves in a model.
 EDGETPU_OP = b'edgetpu-custom-op'
-
-EDGETPU_LIBRARY = 'libedgetpu.so.1'
 
 INSTALL_RUNTIME = 'pip install ai-edge-litert'
 
@@ -181,11 +184,14 @@ class LiteRtEngine:
     num_threads : int
         CPU threads; 0 chooses.
     device : str
-        ``cpu``, or what libedgetpu understands: ``usb``, ``usb:N``, ``pci``, ``pci:N``.
+        ``cpu``, or an EdgeTPU: ``usb:N``, ``pci:N``, or the first that opens of a kind (``usb``,
+        ``pci``) or of all (``auto``).
     options : mapping of str to str
         Further delegate options (``Performance``, ``Usb.AlwaysDfu``, ...).
     allow_tensorflow : bool
         See ``find_runtime``.
+    library : str
+        Name or path of libedgetpu.
 
     Raises
     ------
@@ -197,9 +203,13 @@ class LiteRtEngine:
 
     """
 
+    #: Deadline of one run; nothing can end a run in this process.
+    timeout_s = math.inf
+
     def __init__(
         self, model: Path, num_threads: int = 0, device: str = 'cpu',
         options: Mapping[str, str] | None = None, allow_tensorflow: bool = True,
+        library: str = EDGETPU_LIBRARY,
     ) -> None:
         check_device(device)
         check_model_file(model)
@@ -208,24 +218,31 @@ class LiteRtEngine:
             raise ModelError(
                 f'{model}: compiled for the EdgeTPU, but the device is the CPU; give the model '
                 'that it was compiled from, or a device (usb, pci).')
+        if not compiled and device != 'cpu':
+            raise ModelError(
+                f'{model}: not compiled for the EdgeTPU, but the device is {device}; compile it '
+                '(python -m training.edgetpu compile), or use the CPU.')
         self.device = device
         self.runtime, interpreter, load_delegate = find_runtime(allow_tensorflow)
         self.num_threads = num_threads or automatic_threads()
         delegates = []
         if device != 'cpu':
-            delegates.append(_edgetpu_delegate(load_delegate, device, options or {}))
+            delegate, self.device = _open_edgetpu(load_delegate, library, device, options or {})
+            delegates.append(delegate)
         try:
             self._interpreter = interpreter(
                 model_path=str(model), num_threads=self.num_threads,
                 experimental_delegates=delegates)
             self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
+            inputs = [_tensor_spec(detail) for detail in self._interpreter.get_input_details()]
+            outputs = [_tensor_spec(detail) for detail in self._interpreter.get_output_details()]
+        except (RuntimeError, ValueError) as error:  # UnicodeDecodeError: a damaged name
+            if delegates:
+                raise _preparing_error(model, self.device, self.runtime, error) from error
             raise ModelError(
                 f'{model}: {self.runtime} cannot load it: {_first_line(error)}; the file is '
                 'damaged or made for a newer runtime: export it again, or update the '
                 'runtime.') from error
-        inputs = [_tensor_spec(detail) for detail in self._interpreter.get_input_details()]
-        outputs = [_tensor_spec(detail) for detail in self._interpreter.get_output_details()]
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(
                 f'{model}: found {len(inputs)} inputs and {len(outputs)} outputs, expected one '
@@ -235,8 +252,8 @@ class LiteRtEngine:
             if any(side < 1 for side in detail.get('shape_signature', detail['shape'])):
                 raise ModelError(
                     f'{model}: tensor {detail["name"]!r} has the dynamic shape '
-                    f'{list(detail["shape_signature"])}, expected a fixed one; export it with a '
-                    'batch of one.')
+                    f'{detail["shape_signature"].tolist()}, expected a fixed one; export it '
+                    'with a batch of one.')
         (self.input,), (self.output,) = inputs, outputs
         _check_tensors(model, self.input, self.output)
         self._input_index = self._interpreter.get_input_details()[0]['index']
@@ -262,35 +279,71 @@ class LiteRtEngine:
             If the runtime reports a failure.
 
         """
-        if self._interpreter is None:
-            raise DeviceError('the engine is closed.')
+        interpreter = self._interpreter  # so that close() from another thread waits its turn
+        if interpreter is None:
+            raise DeviceError(self.fault)
         try:
-            self._interpreter.set_tensor(self._input_index, image[None])
-            self._interpreter.invoke()
-            output: npt.NDArray[Any] = self._interpreter.get_tensor(self._output_index)[0]
+            interpreter.set_tensor(self._input_index, image[None])
+            interpreter.invoke()
+            output: npt.NDArray[Any] = interpreter.get_tensor(self._output_index)[0]
         except (RuntimeError, ValueError) as error:
             raise DeviceError(
                 f'{self.device}: inference failed: {_first_line(error)}') from error
         return output
+
+    @property
+    def fault(self) -> str:
+        """Why it cannot run any more: it was closed; empty while it can."""
+        return '' if self._interpreter is not None else f'{self.device}: the engine is closed.'
 
     def close(self) -> None:
         """Drop the interpreter, and with it the delegate."""
         self._interpreter = None
 
 
-def _edgetpu_delegate(load_delegate: Any, device: str, options: Mapping[str, str]) -> Any:
-    if options and ':' not in device:
-        device += ':0'  # libedgetpu drops every other option when the device has no index
+def _open_edgetpu(
+    load_delegate: Any, library: str, device: str, options: Mapping[str, str],
+) -> tuple[Any, str]:
+    """
+    Open an EdgeTPU.
+
+    It is always named with its index: libedgetpu drops every other option where there is none.
+
+    """
     try:
-        return load_delegate(EDGETPU_LIBRARY, {'device': device, **options})
+        listed = named(list_devices(open_library(library)))
     except OSError as error:
         raise DeviceError(
-            f'{device}: {EDGETPU_LIBRARY} cannot be loaded ({_first_line(error)}); install '
-            'libedgetpu (package libedgetpu1-std).') from error
-    except ValueError as error:
-        raise DeviceError(
-            f'{device}: libedgetpu did not open an EdgeTPU: none is plugged in, it is in use, or '
-            'permission is missing (groups plugdev for USB, apex for PCIe).') from error
+            f'{device}: libedgetpu cannot be loaded ({_first_line(error)}); '
+            f'{devices.INSTALL_LIBRARY}.') from error
+    names = [device] if ':' in device else [
+        name for name, _ in listed if device in ('auto', name.partition(':')[0])]
+    for name in names:
+        try:
+            return load_delegate(library, {'device': name, **options}), name
+        except ValueError:
+            continue  # it gives no reason; the next may be free
+    raise DeviceError(
+        f'{device}: {devices.refusal(device, listed)}'
+        + (f'; or libedgetpu does not know the options {dict(options)}' if options else '') + '.')
+
+
+def _preparing_error(
+    model: Path, device: str, runtime: str, error: BaseException,
+) -> ModelError | DeviceError:
+    """Return the exception for a model that an opened EdgeTPU does not take."""
+    text = _first_line(error)
+    if 'requires runtime version' in text:
+        return ModelError(
+            f'{model}: {device}: compiled for a newer libedgetpu: {text} Install a newer '
+            'libedgetpu, or compile with edgetpu_compiler --min_runtime_version.')
+    if 'custom op handler' in text:
+        return DeviceError(
+            f'{device}: libedgetpu and {runtime} do not fit together: {text} Install a libedgetpu '
+            'that was built for this runtime.')
+    return ModelError(
+        f'{model}: {device}: {runtime} cannot load it: {text} Compile it again, and see '
+        f'{devices.TOOL}.')
 
 
 def _tensor_spec(detail: Mapping[str, Any]) -> TensorSpec:

@@ -11,3 +11,7 @@ class SettingsError(ValueError):
 
 class DeviceError(RuntimeError):
     """A device or runtime is missing, or failed while it worked."""
+
+
+class DeviceLostError(DeviceError):
+    """A frame met a device that is away; its supervisor reports that itself and restarts it."""

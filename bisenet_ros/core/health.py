@@ -32,7 +32,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Totals since the start, one frame in exactly one of the last four."""
+    """Totals since the start; a received frame ends in exactly one of the other five."""
 
     received: int = 0
     published: int = 0
@@ -46,6 +46,10 @@ class Counts:
 GAP_REMEDY = (
     'frames are lost on the way; start the camera driver with '
     "FASTDDS_BUILTIN_TRANSPORTS='DEFAULT?sockets_size=16MB&max_msg_size=65500B'")
+
+
+#: A new subscription has this long to find its publisher; then silence is a fault.
+SETTLING_S = 1.0
 
 
 class StreamGaps:
@@ -130,41 +134,41 @@ class StreamHealth:
         self._before_s: float | None = None
 
     def arrived(self, now_s: float, stamp_s: float) -> None:
-        """A frame reached the callback."""
+        """Count a frame that reached the callback."""
         with self._lock:
             self._counts['received'] += 1
             self._last_arrival_s = now_s
             self._gaps.stamp(stamp_s)
 
     def lost(self, count: int) -> None:
-        """The middleware says that it lost frames (not every middleware says so)."""
+        """Count frames that the middleware says it lost (not every one says so)."""
         with self._lock:
             self._lost_reported += count
 
     def skipped(self) -> None:
-        """A frame was left out on purpose (``max_rate_hz``, or nobody listens any more)."""
+        """Count a frame left out on purpose (``max_rate_hz``, or nobody listens any more)."""
         with self._lock:
             self._counts['skipped'] += 1
 
     def dropped(self) -> None:
-        """A waiting frame gave way to a newer one."""
+        """Count a waiting frame that gave way to a newer one."""
         with self._lock:
             self._counts['dropped'] += 1
 
     def malformed(self, reason: str) -> None:
-        """A message was no image."""
+        """Count a message that was no image."""
         with self._lock:
             self._counts['malformed'] += 1
             self._last_fault = reason
 
     def failed(self, reason: str) -> None:
-        """Inference or publishing failed on a frame."""
+        """Count a frame on which inference or publishing failed."""
         with self._lock:
             self._counts['failed'] += 1
             self._last_fault = reason
 
     def published(self, latency_s: float, invoke_s: float | None, age_s: float | None) -> None:
-        """Results of a frame went out, ``latency_s`` behind its arrival."""
+        """Count a frame whose results went out ``latency_s`` behind its arrival."""
         with self._lock:
             self._counts['published'] += 1
             self._latency.add(latency_s)
@@ -223,12 +227,14 @@ class StreamHealth:
     ) -> Report:
         level, message = Level.OK, 'receiving'
         if not context.active:
-            message = context.state
+            level, message = context.state_level, context.state
         elif not context.subscribed:
             message = 'nobody subscribes to an output: the input is not subscribed'
+        elif not delta['received'] and context.subscribed_for_s < SETTLING_S:
+            message = 'waiting for the first frame'
         elif context.input_problem and not delta['received']:
             level, message = Level.WARN, context.input_problem
-        elif not delta['received'] and (silent_s is None or silent_s > 1.0):
+        elif not delta['received'] and (silent_s is None or silent_s > SETTLING_S):
             level = Level.WARN
             message = f'publishers on {context.image_topic}, but no frame arrives'
         elif delta['malformed']:
@@ -251,7 +257,7 @@ class StreamHealth:
     ) -> Report:
         level, message = Level.OK, 'segmenting'
         if not context.active:
-            message = context.state
+            level, message = context.state_level, context.state
         elif delta['failed']:
             level = Level.WARN if delta['published'] else Level.ERROR
             message = f'{delta["failed"]} frames failed: {self._last_fault}'
@@ -275,7 +281,7 @@ class StreamHealth:
             if series:
                 values.append((f'{name} median (ms)', f'{series.at(0.5) * 1e3:.1f}'))
                 values.append((f'{name} p95 (ms)', f'{series.at(0.95) * 1e3:.1f}'))
-        values += [('device', context.device), ('model', context.model)]
+        values += [('device', context.device), *context.device_facts, ('model', context.model)]
         if self._last_fault:
             values.append(('last fault', self._last_fault))
         return Report('inference', level, message, tuple(values))
@@ -286,9 +292,11 @@ class StreamContext:
     """
     What surrounds the stream at the time of a report.
 
-    ``state``: the lifecycle state in words. ``input_problem``: why nothing can arrive (no
+    ``state``: the lifecycle state in words; ``state_level``: ERROR if the state is a failure's,
+    such as a model that could not be loaded. ``subscribed_for_s``: how long ago the input was
+    subscribed. ``input_problem``: why nothing can arrive (no
     publisher, incompatible QoS), empty if nothing is known to be wrong. ``device_problem``: why
-    inference is not where it should be.
+    inference is not where it should be. ``device_facts``: further values for the report.
 
     """
 
@@ -298,8 +306,11 @@ class StreamContext:
     image_topic: str
     device: str
     model: str
+    state_level: Level = Level.OK
+    subscribed_for_s: float = float('inf')
     input_problem: str = ''
     device_problem: str = ''
+    device_facts: tuple[tuple[str, str], ...] = ()
 
 
 def _rate(count: int, elapsed_s: float | None) -> str:

@@ -97,14 +97,28 @@ class OutputPainter:
         -------
         dict of str to uint8[H, W] or uint8[H, W, 3]
 
+        Raises
+        ------
+        ValueError
+            If ``result`` or ``frame_bgr`` lacks what an output is made of.
+
         """
+        parts = {'labels': result.labels, 'mask': result.mask, 'confidence': result.confidence,
+                 'frame_bgr': frame_bgr}
+
+        def part(name: str) -> Bytes:
+            if (found := parts[name]) is None:
+                raise ValueError(
+                    f'{name}: found none, expected what wanted({list(names)}) asks for.')
+            return found
+
         drawn = {}
         for name in names:
             if name == 'overlay':
                 drawn[name] = overlay(
-                    frame_bgr, result.labels, result.mask, self._table_bgr, alpha)
+                    part('frame_bgr'), part('labels'), part('mask'), self._table_bgr, alpha)
             elif name == 'color_mask':
-                drawn[name] = color_mask(result.labels, self._table_rgb)
+                drawn[name] = color_mask(part('labels'), self._table_rgb)
             else:
-                drawn[name] = getattr(result, name)
+                drawn[name] = part(name)
         return drawn

@@ -1,10 +1,11 @@
 """
 From the network's small output to full-size labels, confidence and pictures.
 
-Scores leave the network quantized at a stride (8 for our models). They are upsampled bilinearly, as
-16-bit integers with 7 fractional bits, and decided at full size: no float per pixel. Two classes
-need only the difference of their scores; more classes are compared one after the other, and those
-that cannot win anywhere are left out (a bilinear blend never exceeds the corners it is made of).
+Scores leave the network quantized at a stride (8 for our models). They are upsampled bilinearly,
+as 16-bit integers with 7 fractional bits, and decided at full size: no float per pixel. Two
+classes need only the difference of their scores; more classes are compared one after the other,
+and those that cannot win anywhere are left out (a bilinear blend never exceeds the corners it is
+made of). Confidence is computed only when asked for; two classes need no more than a look-up.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from bisenet_ros.core.preprocess import Placement, Rect
 
 #: Fixed point: scores are multiplied by this before they are upsampled.
 FRACTION = 128
+
+#: So far ahead (ln 509), the better of two logits has a probability of 1 in 255ths.
+CERTAIN = 6.24
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -67,18 +71,15 @@ class ScoreDecoder:
         self._num_classes = num_classes
         self._scale = scale
         self._kind = kind
-        steps = np.arange(256) * scale
+        # Confidence of two classes is looked up by the difference of their scores. The table's
+        # step does not depend on the model's quantization step, which may be much coarser.
         if kind == 'logits':
-            #: Confidence of two classes by the difference of their scores in whole steps.
-            pair = 1 / (1 + np.exp(-steps))
-            #: Confidence of many classes: by how far the best logit is below the log of the sum,
-            #: or by the best probability itself.
-            many = np.exp(-steps)
+            self._span = CERTAIN
+            pair = 1 / (1 + np.exp(-np.linspace(0, CERTAIN, 256)))
         else:
-            pair = (1 + np.minimum(steps, 1)) / 2
-            many = np.minimum(steps, 1)
+            self._span = 1.0
+            pair = np.linspace(0.5, 1, 256)
         self._pair_table = np.round(pair * 255).astype(np.uint8)
-        self._many_table = np.round(many * 255).astype(np.uint8)
 
     def decide(
         self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer], size: tuple[int, int],
@@ -117,28 +118,31 @@ class ScoreDecoder:
         margin = (scores[..., 1].astype(np.float32) - scores[..., 0]) * FRACTION
         margin = np.clip(np.round(margin), -32767, 32767).astype(np.int16)
         margin = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR)
-        second = cv2.compare(margin, 0, cv2.CMP_GT)
+        second = margin > 0  # not cv2.compare: a 1x1 array fails there beside a number
         confidence = None
         if wanted.confidence or min_confidence > 0.5:
-            steps = cv2.convertScaleAbs(margin, alpha=1 / FRACTION)
-            confidence = cv2.LUT(steps, self._pair_table)
+            ahead = cv2.convertScaleAbs(
+                margin, alpha=self._scale / FRACTION * 255 / self._span)
+            confidence = cv2.LUT(ahead, self._pair_table)
         unsure = None
-        if min_confidence > 0.5:  # two classes: the reported one is never below
+        # Of two classes the reported one is never below a half.
+        if confidence is not None and min_confidence > 0.5:
             unsure = confidence < min_confidence * 255
         labels = mask = None
-        if wanted.labels:
-            labels = cv2.bitwise_and(second, 1)
-            if unsure is not None:
-                labels[unsure] = UNLABELED
         if wanted.mask:
             if mask_classes == {1}:
-                mask = second
+                marked = second
             elif mask_classes == {0}:
-                mask = cv2.bitwise_not(second)
+                marked = ~second
             else:
-                mask = np.full_like(second, 255 if mask_classes else 0)
+                marked = np.full_like(second, bool(mask_classes))
+            mask = marked.view(np.uint8) * np.uint8(255)
             if unsure is not None:
                 mask[unsure] = 0
+        if wanted.labels:
+            labels = second.view(np.uint8)
+            if unsure is not None:
+                labels[unsure] = UNLABELED
         return Decision(labels, mask, confidence if wanted.confidence else None)
 
     def _decide_many(
@@ -147,19 +151,24 @@ class ScoreDecoder:
     ) -> Decision:
         fixed = np.clip(np.round(scores.astype(np.float32) * FRACTION), -32767, 32767)
         planes = np.ascontiguousarray(np.moveaxis(fixed.astype(np.int16), -1, 0))
-        first, *others = contenders(planes)
-        best = cv2.resize(planes[first], size, interpolation=cv2.INTER_LINEAR)
-        labels = np.full(best.shape, first, np.uint8)
-        for index in others:
+        chosen = contenders(planes)
+        best = cv2.resize(planes[chosen[0]], size, interpolation=cv2.INTER_LINEAR)
+        second = None
+        labels = np.full(best.shape, chosen[0], np.uint8)
+        with_confidence = wanted.confidence or min_confidence > 0
+        for index in chosen[1:]:
             plane = cv2.resize(planes[index], size, interpolation=cv2.INTER_LINEAR)
             np.copyto(labels, np.uint8(index), where=plane > best)
-            np.maximum(best, plane, out=best)
+            if with_confidence:
+                lower = cv2.min(plane, best)
+                second = lower if second is None else cv2.max(second, lower, dst=second)
+            cv2.max(best, plane, dst=best)
         confidence = None
-        if wanted.confidence or min_confidence > 0:
-            confidence = self._confidence_of_best(scores, best, size)
+        if with_confidence:
+            confidence = self._confidence_of_best(scores, chosen, best, second, size)
         table = np.zeros(256, np.uint8)
         table[list(mask_classes)] = 255
-        if min_confidence > 0:
+        if confidence is not None and min_confidence > 0:
             labels[confidence < min_confidence * 255] = UNLABELED
         return Decision(
             labels if wanted.labels else None,
@@ -167,28 +176,32 @@ class ScoreDecoder:
             confidence if wanted.confidence else None)
 
     def _confidence_of_best(
-        self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer],
-        best: npt.NDArray[np.int16], size: tuple[int, int],
+        self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer], chosen: list[int],
+        best: npt.NDArray[np.int16], second: npt.NDArray[np.int16] | None,
+        size: tuple[int, int],
     ) -> Bytes:
         """
         Return the probability of the best class, in 255ths.
 
-        For logits the log of the softmax's denominator is taken at the network's own size and
-        upsampled like a score: exact on the output's grid, a little low between its points (the
-        log of a sum of exponentials is convex), and one plane instead of one per class.
+        With logits it is 1 / (1 + exp(second - best) + rest). Where two classes meet, those two
+        decide, at full size. What all others add is taken at the network's own size and
+        upsampled: exact on the output's grid and where others are far behind, an estimate where
+        three or more classes meet between its points. That is one exponential per pixel, not one
+        per class.
 
         """
         if self._kind == 'probabilities':
-            steps = cv2.convertScaleAbs(best, alpha=1 / FRACTION)
-            return cv2.LUT(steps, self._many_table)
+            return cv2.convertScaleAbs(best, alpha=self._scale / FRACTION * 255)
         logits = scores.astype(np.float32) * np.float32(self._scale)
-        top = logits.max(-1)
-        partition = top + np.log(np.exp(logits - top[..., None]).sum(-1))
-        partition = np.round(partition / self._scale * FRACTION).clip(-32767, 32767)
-        partition = cv2.resize(
-            partition.astype(np.int16), size, interpolation=cv2.INTER_LINEAR)
-        below = cv2.convertScaleAbs(cv2.subtract(partition, best), alpha=1 / FRACTION)
-        return cv2.LUT(below, self._many_table)
+        behind = np.exp(logits - logits.max(-1, keepdims=True))
+        leading = np.sort(behind[..., chosen], -1)[..., -2:]
+        rest = np.maximum(behind.sum(-1) - leading.sum(-1), 0)
+        total = cv2.resize(1 + rest, size, interpolation=cv2.INTER_LINEAR)
+        if second is not None:
+            gap = cv2.subtract(second, best, dtype=cv2.CV_32F)
+            gap *= np.float32(self._scale / FRACTION)
+            total += cv2.exp(gap, dst=gap)
+        return cv2.convertScaleAbs(np.divide(np.float32(255), total, out=total))
 
 
 def contenders(planes: npt.NDArray[np.int16]) -> list[int]:

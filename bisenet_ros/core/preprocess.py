@@ -178,7 +178,7 @@ def _byte_table(
     contract: ModelContract, dtype: np.dtype, scale: float, zero_point: int,
 ) -> npt.NDArray[np.uint8] | npt.NDArray[np.int8] | None:
     """Return ``[1, 256, 3]`` from camera byte to tensor value; None where they are the same."""
-    values = (np.arange(256)[:, None] - np.float64(contract.input_mean)) * contract.input_scale
+    values = (np.arange(256)[:, None] - np.array(contract.input_mean)) * contract.input_scale
     limits = np.iinfo(dtype)
     quantized = np.clip(np.round(values / scale + zero_point), limits.min, limits.max)
     if dtype == np.uint8 and (quantized == np.arange(256)[:, None]).all():

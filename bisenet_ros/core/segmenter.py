@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,13 @@ from bisenet_ros.core import postprocess
 from bisenet_ros.core.contract import (
     ModelContract, contract_path, file_sha256, palette, read_class_list, read_contract,
 )
-from bisenet_ros.core.engine import Engine, LiteRtEngine, check_model_file
+from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
+from bisenet_ros.core.engine import Engine, check_model_file
+from bisenet_ros.core.engines import Model, Placing, open_engine
 from bisenet_ros.core.errors import ModelError, SettingsError
 from bisenet_ros.core.postprocess import Decision, ScoreDecoder, Wanted
 from bisenet_ros.core.preprocess import CHANNELS, FITS, Placement, Preprocessor, placement
+from bisenet_ros.core.supervisor import DeviceStatus, Event, SupervisedEngine
 
 #: The model that comes with the package.
 SHIPPED_MODEL = Path(__file__).parents[1] / 'models' / 'road_256x512.tflite'
@@ -204,9 +208,10 @@ def check_agreement(model: Path, contract: ModelContract, engine: Engine) -> Non
     """
     image, result = engine.input, engine.output
     stride, (height, width) = contract.output_stride, contract.input_hw
-    pairs = [('input height and width', image.shape[1:3], contract.input_hw),
-             ('output height and width', result.shape[1:3],
-              (-(-height // stride), -(-width // stride)))]
+    pairs: list[tuple[str, Sequence[int], Sequence[int]]] = [
+        ('input height and width', image.shape[1:3], contract.input_hw),
+        ('output height and width', result.shape[1:3],
+         (-(-height // stride), -(-width // stride)))]
     if contract.output_kind == 'labels':
         pairs.append(('output dimensions', (len(result.shape),), (3,)))
     else:
@@ -253,13 +258,17 @@ class Segmenter:
                 len(contract.class_names), engine.output.scale, contract.output_kind)
         self._mean: npt.NDArray[np.float32] | None = None
         self._mean_of: Placement | None = None
+        self._events: list[Event] = []
         self.settings = settings or Settings()
 
     @classmethod
     def load(
         cls, model: str | Path | None = None, *, device: str = 'auto', num_threads: int = 0,
         class_names: Sequence[str] = (), settings: Settings | None = None,
-        allow_tensorflow: bool = True,
+        isolation: str = 'auto', inference_timeout_s: float = 2.0,
+        device_open_timeout_s: float = 30.0, delegate_options: Mapping[str, str] | None = None,
+        edgetpu_library: str = EDGETPU_LIBRARY, allow_tensorflow: bool = True,
+        stop: threading.Event | None = None,
     ) -> Segmenter:
         """
         Load a model.
@@ -269,14 +278,28 @@ class Segmenter:
         model : path or None
             A ``.tflite`` file; None is the shipped road model.
         device : str
-            ``auto``, ``cpu``, ``usb``, ``usb:N``, ``pci`` or ``pci:N``.
+            ``auto``, ``cpu``, ``usb``, ``usb:N``, ``pci`` or ``pci:N``. An EdgeTPU runs
+            ``<model>_edgetpu.tflite``. ``auto`` takes one if that file is there; the CPU serves
+            until it has opened and given the CPU's labels for a golden frame, and whenever it
+            fails.
         num_threads : int
             CPU threads, 0 to 64; 0 chooses.
         class_names : sequence of str
             For models without a contract: names by class id, or the path of one class list.
         settings : Settings or None
+        isolation : str
+            Whether inference runs in a child process: ``auto`` (for an EdgeTPU), ``process`` or
+            ``none``.
+        inference_timeout_s, device_open_timeout_s : float
+            Deadlines of a frame and of opening a device in a child process.
+        delegate_options : mapping of str to str or None
+            For libedgetpu: ``Performance``, ``Usb.AlwaysDfu``, ``Usb.MaxBulkInQueueLength``.
+        edgetpu_library : str
+            Name or path of libedgetpu.
         allow_tensorflow : bool
             Whether tensorflow may serve as the runtime where nothing lighter is installed.
+        stop : threading.Event or None
+            Ends the opening of a device early when set.
 
         Returns
         -------
@@ -292,18 +315,53 @@ class Segmenter:
             If a setting is out of range or names an unknown class.
 
         """
-        if not 0 <= num_threads <= 64:
-            raise SettingsError(f'num_threads: found {num_threads}, expected 0 to 64.')
+        placing = Placing(
+            device, isolation, num_threads, inference_timeout_s, device_open_timeout_s,
+            delegate_options or {}, allow_tensorflow, edgetpu_library)
         path = SHIPPED_MODEL if model is None else Path(model).expanduser()
         check_model_file(path)
         contract = load_contract(path, class_names)  # its hash first: a damaged file stays unread
-        engine = LiteRtEngine(
-            path, num_threads, 'cpu' if device == 'auto' else device,
-            allow_tensorflow=allow_tensorflow)
-        if contract is None:
-            contract = infer_contract(path, engine, class_names)
-        check_agreement(path, contract, engine)
-        return cls(engine, contract, settings)
+
+        def contract_of(engine: Engine) -> ModelContract:
+            found = contract or infer_contract(path, engine, class_names)
+            check_agreement(path, found, engine)
+            return found
+
+        def labels_of(
+            engine: Engine, contract: ModelContract, frame: npt.NDArray[np.uint8],
+        ) -> npt.NDArray[np.uint8]:
+            any_mask = Settings(mask_classes=contract.class_names[:1])
+            result = cls(engine, contract, any_mask).segment(frame, wanted=Wanted(labels=True))
+            return cast('npt.NDArray[np.uint8]', result.labels)
+
+        engine, contract, events = open_engine(
+            Model(path, load_contract, contract_of, labels_of), placing, stop)
+        try:
+            segmenter = cls(engine, contract, settings)
+        except SettingsError:
+            engine.close()
+            raise
+        segmenter._events = events
+        return segmenter
+
+    @property
+    def device_status(self) -> DeviceStatus:
+        """Where frames are served, and why not on the device asked for."""
+        if isinstance(self.engine, SupervisedEngine):
+            return self.engine.status
+        return DeviceStatus(self.engine.device)
+
+    def take_events(self) -> list[Event]:
+        """Return what happened to the device since the last call, for a log."""
+        events, self._events = self._events, []
+        if isinstance(self.engine, SupervisedEngine):
+            events += self.engine.take_events()
+        return events
+
+    def set_inference_timeout(self, timeout_s: float) -> None:
+        """Change the deadline of a frame; without a child process there is none."""
+        if isinstance(self.engine, SupervisedEngine):
+            self.engine.timeout_s = timeout_s
 
     @property
     def settings(self) -> Settings:

@@ -202,7 +202,9 @@ def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0
         'video, a folder of images, /dev/videoN or its number.')
 
 
-def pinhole(size_wh: tuple[int, int], field_of_view_rad: float = 1.1) -> tuple[float, float, float]:
+def pinhole(
+    size_wh: tuple[int, int], field_of_view_rad: float = 1.1,
+) -> tuple[float, float, float]:
     """Return focal length and principal point in pixels of a camera without distortion."""
     width, height = size_wh
     return width / 2 / float(np.tan(field_of_view_rad / 2)), width / 2, height / 2
