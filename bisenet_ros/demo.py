@@ -36,7 +36,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from bisenet_ros import conversions, process
-from bisenet_ros.transport import profile_path, transport_environment
+from bisenet_ros.transport import transport_environment
 
 IMAGE_TOPIC = '/camera/image'
 MASK_TOPIC = '/segmenter/mask'
@@ -213,13 +213,10 @@ class Outcome:
 class DemoNode(Node):
     """The node ``demo``: starts the other two and watches their topics."""
 
-    def __init__(
-        self, options: argparse.Namespace, outcome: Outcome, stopped: threading.Event,
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, outcome: Outcome) -> None:
         super().__init__('demo')
         self._options = options
         self._outcome = outcome
-        self._stopped = stopped
         self._children: list[Child] = []
         self._clip = Clip(options.output / 'overlay')
         self._picture_bgr: conversions.Bytes | None = None
@@ -229,10 +226,7 @@ class DemoNode(Node):
         self.finished = False
 
     def begin(self) -> None:
-        """Start the two nodes, unless a signal came before ``process.run`` looked for one."""
-        if self._stopped.is_set():
-            self.finished = True
-            return
+        """Start the two nodes."""
         qos = QoSProfile(depth=5)
         self.create_subscription(Image, MASK_TOPIC, self._on_mask, qos)
         self.create_subscription(Image, OVERLAY_TOPIC, self._on_overlay, qos)
@@ -384,17 +378,7 @@ def network_environment(environ: Mapping[str, str]) -> dict[str, str]:
             chosen['ROS_LOCALHOST_ONLY'] = '1'
         else:
             chosen['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    environ = {**environ, **chosen}
-    carrying = transport_environment(environ)
-    if 'FASTDDS_BUILTIN_TRANSPORTS' in carrying and (
-            environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE') == 'LOCALHOST'
-            or environ.get('ROS_LOCALHOST_ONLY') == '1'):
-        # rmw_fastrtps then takes transports of its own in place of the built-in ones and of what
-        # this variable says (ten of eleven frames were lost), but adds them to a profile's.
-        profile = str(profile_path())
-        carrying = {'FASTDDS_DEFAULT_PROFILES_FILE': profile,
-                    'FASTRTPS_DEFAULT_PROFILES_FILE': profile}
-    return chosen | carrying
+    return chosen | transport_environment({**environ, **chosen})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -435,7 +419,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demonstration; return the exit code."""
     # demo.sh starts Python with the signals blocked: one that came during the imports counts now.
-    stopped = process.hold_signals()
+    process.hold_signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     options = _options(arguments)
     try:
@@ -454,7 +438,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     outcome = Outcome()
     with contextlib.closing(claim):
-        if code := process.run(lambda: DemoNode(options, outcome, stopped), args=[]):
+        if code := process.run(lambda: DemoNode(options, outcome), args=[]):
             return code
     if outcome.failure:
         print(f'demo: {outcome.failure}', file=sys.stderr)

@@ -30,11 +30,13 @@ def input_problem(node: Node, topic: str, message_type: str, qos: QoSProfile) ->
     """
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        own = f'{node.get_fully_qualified_name()}/'
+        # A segmenter's masks are images too, its own and those of others beside it.
         elsewhere = sorted(
-            name for name, types in node.get_topic_names_and_types()
-            if message_type in types and not name.startswith(own)
-            and node.count_publishers(name) > 0)
+            # What image is to become: the node appends this to it.
+            name.removesuffix('/compressed') for name, types in node.get_topic_names_and_types()
+            if message_type in types and any(
+                info.node_name != node.get_name()
+                for info in node.get_publishers_info_by_topic(name)))
         hint = (f'images are published on {", ".join(elsewhere)}; remap with image:=TOPIC'
                 if elsewhere else 'start the camera driver, or remap with image:=TOPIC')
         return f'no publisher on {topic}: {hint}'

@@ -58,7 +58,7 @@ class Param:
         return ', '.join(self.choices)
 
     def fault(self, value: Value) -> str:
-        """Return why a value of the right type is refused, naming the range; empty if it is not."""
+        """Return why a value of the right type is refused, with the range; empty if it is not."""
         bad = False
         if self.low is not None and self.high is not None:
             bad = not self.low <= float(value) <= self.high  # type: ignore[arg-type]

@@ -1,13 +1,14 @@
 """
 How a node's process starts and ends.
 
-Signals are taken by handlers of our own: the first SIGINT or SIGTERM makes the process ignore
-both from then on and sets an event; the loop sees it within ``POLL_S`` and takes everything down in
-order. rclpy's own handlers would shut the context down under a worker that is publishing.
+Signals are taken by a handler of our own: SIGINT and SIGTERM set an event; the loop sees it
+within ``POLL_S``, ignores both from then on and takes everything down in order. rclpy's own
+handlers would shut the context down under a worker that is publishing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -16,13 +17,22 @@ from types import FrameType
 from typing import Protocol
 
 import rclpy
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidHandle, InvalidParameterTypeException, InvalidParameterValueException,
+)
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 #: Longest time between a signal and the moment the loop sees it.
 POLL_S = 0.2
+
+#: Set by the first signal: work that takes long looks at it.
+stopping = threading.Event()
+
+#: What rclpy raises of wrong arguments or parameter files, and of impossible transitions.
+RCLError = rclpy_implementation.RCLError
 
 
 class StartError(RuntimeError):
@@ -47,17 +57,14 @@ class Runnable(Protocol):
 
 
 def hold_signals() -> threading.Event:
-    """Take SIGINT and SIGTERM; return the event that the first of them sets."""
-    stop = threading.Event()
-
+    """Take SIGINT and SIGTERM; return ``stopping``, which the first of them sets."""
+    # Not to ignore them from here: Python complains of one that is pending when it is ignored.
     def handle(number: int, frame: FrameType | None) -> None:
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signal_number, signal.SIG_IGN)
-        stop.set()
+        stopping.set()
 
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, handle)
-    return stop
+    return stopping
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
@@ -78,7 +85,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
 
     """
     stop = hold_signals()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        _complain(error)
+        return 1
     node, executor = None, SingleThreadedExecutor()
     try:
         node = make_node()
@@ -86,11 +97,16 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
         if not stop.is_set():
             node.begin()
         while not stop.is_set() and not node.finished:
-            executor.spin_once(timeout_sec=POLL_S)
+            # Humble's executor raises of what another callback has destroyed meanwhile.
+            with contextlib.suppress(InvalidHandle):
+                executor.spin_once(timeout_sec=POLL_S)
     except (StartError, InvalidParameterTypeException, InvalidParameterValueException) as error:
-        print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)
-        return 1
+        if not stop.is_set():  # which makes a start fail, too
+            _complain(error)
+            return 1
     finally:
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, signal.SIG_IGN)
         if node is not None:
             node.end()
         executor.shutdown()
@@ -98,3 +114,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _complain(error: Exception) -> None:
+    print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)

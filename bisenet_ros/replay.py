@@ -1,8 +1,8 @@
 """
 The replay node: a video, a folder of images, a camera device or the rendered drive as a camera.
 
-Publishes ``image`` (bgr8) and ``camera_info`` at a chosen rate, looping or once. The camera info is
-an invented pinhole unless the frames are rendered, for which it is the true one.
+Publishes ``image`` (bgr8) and ``camera_info`` at a chosen rate, looping or once. The camera info
+is an invented pinhole unless the frames are rendered, for which it is the true one.
 """
 
 from __future__ import annotations

@@ -10,34 +10,42 @@ publishes. The image topic is subscribed only while somebody subscribes to an ou
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult,
 )
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import (
     DurabilityPolicy, HistoryPolicy, QoSPresetProfiles, QoSProfile, ReliabilityPolicy,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from bisenet_ros import conversions, parameters, process
 from bisenet_ros.core import outputs
-from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
+from bisenet_ros.core.errors import DeviceError, DeviceLostError, ModelError, SettingsError
 from bisenet_ros.core.health import Level, Report, StreamContext, StreamHealth
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
+from bisenet_ros.core.supervisor import DeviceStatus
 from bisenet_ros.core.worker import NewestWorker, RateLimit
 from bisenet_ros.input_check import input_problem
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 #: How often subscribers are counted; the input comes back within this and a discovery.
 WATCH_S = 0.1
@@ -47,8 +55,9 @@ MAX_AGE_S = 3600.0
 
 LOG_PERIOD_S = 5.0
 
-OUTPUT_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+#: How long a frame under way may take to end by itself when the node ends.
+LAST_FRAME_S = 0.5
+
 LATCHED_QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -60,6 +69,21 @@ def input_qos() -> QoSProfile:
     return QoSProfile(
         history=sensor_data.history, depth=5, reliability=sensor_data.reliability,
         durability=sensor_data.durability)
+
+
+def output_qos() -> QoSProfile:
+    """Return the outputs' QoS, a new one for each: ``qos_overrides`` change it in place."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@contextlib.contextmanager
+def overridable(topic: str) -> Iterator[None]:
+    """Turn what rclpy raises of an impossible ``qos_overrides`` into a ``SettingsError``."""
+    try:
+        yield
+    except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
+        raise SettingsError(f'qos_overrides of {topic}: {error}') from error
 
 
 def descriptor(param: parameters.Param) -> ParameterDescriptor:
@@ -87,20 +111,23 @@ class SegmenterNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._worker: NewestWorker[tuple[Any, float]] | None = None
         self._image_subscription = self._info_subscription = None
+        self._subscribed_s = float('-inf')
         self._outputs: dict[str, Any] = {}
         self._camera_info: CameraInfo | None = None
         self._camera_info_output = self._label_info_output = None
         self._enable_service = self._watch_timer = None
         self._enabled, self._active = True, False
-        self._state_text = 'unconfigured'
+        self._state_text, self._state_level = 'unconfigured', Level.OK
         self._logged_levels: dict[str, Level] = {}
         self._health = StreamHealth()
+        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._limit = RateLimit()
         self._declare_parameters()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics_output = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(
+        self._diagnostics_timer = self._timer(
             self._value('diagnostics_period_s'), self._publish_diagnostics)
+        self._answer_impossible_transitions()
 
     # -- parameters --------------------------------------------------------------------------
 
@@ -128,7 +155,8 @@ class SegmenterNode(LifecycleNode):
                 param = parameters.BY_NAME.get(change.name)
                 if param is None:
                     continue  # use_sim_time, qos_overrides
-                if not param.live and self._segmenter is not None:
+                if (not param.live and self._segmenter is not None
+                        and change.value != values[param.name]):
                     raise SettingsError(
                         f'{param.name}: can only be set while the node is unconfigured; '
                         'deactivate and clean it up first.')
@@ -138,6 +166,7 @@ class SegmenterNode(LifecycleNode):
             settings = parameters.settings_from(values)
             if self._segmenter is not None:
                 self._segmenter.settings = settings
+                self._segmenter.set_inference_timeout(values['inference_timeout_s'])
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         changed = {change.name for change in changes}
@@ -145,13 +174,31 @@ class SegmenterNode(LifecycleNode):
             self._limit = RateLimit(values['max_rate_hz'])
         if 'diagnostics_period_s' in changed:
             self.destroy_timer(self._diagnostics_timer)
-            self._diagnostics_timer = self.create_timer(
+            self._diagnostics_timer = self._timer(
                 values['diagnostics_period_s'], self._publish_diagnostics)
         if 'min_confidence' in changed:
             self._publish_label_info(values['min_confidence'])
         return SetParametersResult(successful=True)
 
+    def _timer(self, period_s: float, callback: Callable[[], None]) -> Any:
+        """Create a timer that a simulation's clock, slow or paused, does not hold up."""
+        return self.create_timer(period_s, callback, clock=self._steady_clock)
+
     # -- lifecycle ---------------------------------------------------------------------------
+
+    def _answer_impossible_transitions(self) -> None:
+        """Answer them with failure; rclpy up to Jazzy lets them end the process instead."""
+        change_state = self._service_change_state.callback
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except process.RCLError as error:
+                self.get_logger().error(f'transition refused: {error}')
+                response.success = False
+                return response
+
+        self._service_change_state.callback = answer
 
     def begin(self) -> None:
         """Configure and activate, if ``autostart`` says so; ``StartError`` if that fails."""
@@ -164,8 +211,8 @@ class SegmenterNode(LifecycleNode):
                 raise process.StartError(self._state_text)
 
     def end(self) -> None:
-        """Stop work for good; publishers still exist."""
-        self._stop_work()
+        """Stop work for good, without waiting for a device; publishers still exist."""
+        self._stop_work(LAST_FRAME_S)
         self._close_segmenter()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,13 +229,13 @@ class SegmenterNode(LifecycleNode):
 
     def _refuse(self, reason: str) -> TransitionCallbackReturn:
         self._tear_down()
-        self._state_text = reason
+        self._state_text, self._state_level = reason, Level.ERROR
         if not self._value('autostart'):
             self.get_logger().error(f'unconfigured: {reason}')
         return TransitionCallbackReturn.FAILURE
 
     def _enter(self, state: str) -> None:
-        self._state_text = state
+        self._state_text, self._state_level = state, Level.OK
         self.get_logger().info(state)
 
     def _configure(self) -> None:
@@ -196,13 +243,17 @@ class SegmenterNode(LifecycleNode):
         self._segmenter = Segmenter.load(
             values['model'] or None, device=values['device'], num_threads=values['num_threads'],
             class_names=[name for name in values['class_names'] if name],
-            settings=parameters.settings_from(values), allow_tensorflow=False)
+            settings=parameters.settings_from(values), isolation=values['isolation'],
+            inference_timeout_s=values['inference_timeout_s'],
+            device_open_timeout_s=values['device_open_timeout_s'], allow_tensorflow=False,
+            stop=process.stopping)
         self._painter = outputs.OutputPainter(self._segmenter.contract)
         self._limit = RateLimit(values['max_rate_hz'])
         contract, engine = self._segmenter.contract, self._segmenter.engine
         self.get_logger().info(
             f'{self._model_text()}, {contract.input_hw[0]}x{contract.input_hw[1]}, classes '
             f'{", ".join(contract.class_names)}; device {engine.device}')
+        self._log_device_events()
         for name in outputs.ENCODINGS:
             if name != 'confidence' or self._segmenter.has_confidence:
                 self._outputs[name] = self._output(Image, f'~/{name}')
@@ -211,18 +262,23 @@ class SegmenterNode(LifecycleNode):
             self._label_info_output = self.create_publisher(
                 label_info, '~/label_info', LATCHED_QOS)
         self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
+        # So that an impossible override is refused now and not by the first listener.
+        with overridable(self.image_topic()):
+            self._subscribe()
+        self._unsubscribe()
 
     def _output(self, message_type: type[Any], topic: str) -> Any:
-        return self.create_publisher(
-            message_type, topic, OUTPUT_QOS,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        with overridable(topic):
+            return self.create_publisher(
+                message_type, topic, output_qos(),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let frames in."""
         self._worker = NewestWorker(self._process, self._on_worker_failure, 'inference')
         self._active = True
         self._publish_label_info(self._value('min_confidence'))
-        self._watch_timer = self.create_timer(WATCH_S, self._watch_subscribers)
+        self._watch_timer = self._timer(WATCH_S, self._watch_subscribers)
         self._enter('active')
         return super().on_activate(state)
 
@@ -250,14 +306,16 @@ class SegmenterNode(LifecycleNode):
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
-    def _stop_work(self) -> None:
+    def _stop_work(self, patience_s: float | None = None) -> None:
         self._active = False
         if self._watch_timer is not None:
             self.destroy_timer(self._watch_timer)
             self._watch_timer = None
         self._unsubscribe()
         if self._worker is not None:
-            self._worker.stop()
+            if not self._worker.stop(patience_s):
+                self._close_segmenter()  # which ends a wait for the device
+                self._worker.stop()
             self._worker = None
 
     def _close_segmenter(self) -> None:
@@ -291,6 +349,7 @@ class SegmenterNode(LifecycleNode):
 
     def _watch_subscribers(self) -> None:
         """Subscribe to the input while somebody wants an output, and only then."""
+        self._log_device_events()
         wanted = self._active and self._enabled and (
             any(output.get_subscription_count() for output in self._outputs.values())
             or self._camera_info_output.get_subscription_count() > 0)
@@ -307,6 +366,7 @@ class SegmenterNode(LifecycleNode):
 
     def _subscribe(self) -> None:
         message_type, self._read_frame = conversions.TRANSPORTS[self._value('image_transport')]
+        self._subscribed_s = time.monotonic()
         options = QoSOverridingOptions.with_default_policies()
         self._image_subscription = self.create_subscription(
             message_type, self.image_topic(), self._on_image, input_qos(),
@@ -340,9 +400,8 @@ class SegmenterNode(LifecycleNode):
             self._health.skipped()
             return
         worker = self._worker
-        if worker is not None:
-            if worker.submit((msg, now_s)):
-                self._health.dropped()
+        if worker is not None and worker.submit((msg, now_s)):
+            self._health.dropped()
 
     # -- the worker's thread -----------------------------------------------------------------
 
@@ -383,11 +442,13 @@ class SegmenterNode(LifecycleNode):
 
     def _age_s(self, stamp: Any) -> float | None:
         """Return how old a stamp is by the node's clock; None if they cannot be compared."""
-        clock = self.get_clock()
-        age_s = (clock.now() - Time.from_msg(stamp, clock.clock_type)).nanoseconds * 1e-9
+        age_s = self.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
         return age_s if 0 <= age_s < MAX_AGE_S else None
 
     def _on_worker_failure(self, error: Exception) -> None:
+        if isinstance(error, DeviceLostError):  # the device's events tell it
+            self._health.failed(str(error))
+            return
         if not isinstance(error, DeviceError):  # a bug: say where
             self.get_logger().error(
                 ''.join(traceback.format_exception(error)), throttle_duration_sec=LOG_PERIOD_S)
@@ -414,14 +475,20 @@ class SegmenterNode(LifecycleNode):
             problem = input_problem(
                 self, self.image_topic(), f'sensor_msgs/msg/{message_type.__name__}',
                 subscription.qos_profile)
+        status = self._segmenter.device_status if self._segmenter else DeviceStatus('none')
+        facts = [('device restarts', str(status.restarts))]
+        if status.last_fault:
+            facts.append(('last device fault', status.last_fault))
         return StreamContext(
             active=self._active and self._enabled, subscribed=subscription is not None,
-            state=self._state_text if self._enabled else 'disabled by ~/enable',
-            image_topic=self.image_topic(), model=self._model_text(),
-            device=self._segmenter.engine.device if self._segmenter else 'none',
-            input_problem=problem)
+            state=self._state_text if self._enabled or not self._active
+            else 'disabled by ~/enable', state_level=self._state_level,
+            subscribed_for_s=time.monotonic() - self._subscribed_s,
+            image_topic=self.image_topic(), model=self._model_text(), device=status.device,
+            input_problem=problem, device_problem=status.problem, device_facts=tuple(facts))
 
     def _publish_diagnostics(self) -> None:
+        self._log_device_events()
         context = self._stream_context()
         reports = self._health.reports(time.monotonic(), context)
         self._log_changes(reports)
@@ -440,11 +507,23 @@ class SegmenterNode(LifecycleNode):
         status.values = [KeyValue(key=key, value=value) for key, value in report.values]
         return status
 
+    def _log_device_events(self) -> None:
+        """Log what happened to the device, each event once."""
+        logger = self.get_logger()
+        for event in self._segmenter.take_events() if self._segmenter else ():
+            if event.level == Level.OK:
+                logger.info(event.text)
+            elif event.level == Level.WARN:
+                logger.warning(event.text)
+            else:
+                logger.error(event.text)
+
     def _log_changes(self, reports: tuple[Report, ...]) -> None:
-        """Log a report when its level rises, once."""
+        """Log a report when its level rises, once; a device's fault is told by its events."""
+        told = self._segmenter.device_status.last_fault if self._segmenter else ''
         for report in reports:
             before = self._logged_levels.get(report.name, Level.OK)
-            if report.level > before:
+            if report.level > before and not (told and told in report.message):
                 self.get_logger().warning(f'{report.name}: {report.message}')
             self._logged_levels[report.name] = report.level
 
