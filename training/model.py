@@ -85,7 +85,7 @@ PRESETS: dict[str, Architecture] = {
     'paper': Architecture(),
     'road': Architecture(
         detail_widths=(16, 32, 96), aggregation_width=96, head_width=64, booster_classes=4),
-    # Should a compiler refuse the broadcasting addition: without it, at a cost in accuracy.
+    # Should a compiler refuse the broadcasting addition; see training/README.md for its cost.
     'road_no_context_add': Architecture(
         detail_widths=(16, 32, 96), aggregation_width=96, head_width=64, booster_classes=4,
         context_add=False),

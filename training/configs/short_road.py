@@ -2,6 +2,9 @@
 A short schedule at 128x256, to compare presets on equal terms: ``road``.
 
     python -m training.train --config training/configs/short_road.py --data FOLDER
+
+Run once, on 2 cores of an AMD EPYC (Zen 4) at idle priority, in 10 to 20 minutes. Road IoU at
+128x256 after the last epoch, camvid:val / idd_lite:val: 0.800 / 0.861.
 """
 
 from training.config import Config, Phase
