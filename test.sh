@@ -31,7 +31,7 @@ cd "$root"
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=3
 
 failed=
-"$python" -m ruff check --extend-exclude '.venv*' . || failed='ruff'
+"$python" -m ruff check --output-format concise --extend-exclude '.venv*' . || failed='ruff'
 "$python" -m mypy || failed="${failed:+$failed and }mypy"
 
 log=$root/.venv-test/pytest.log

@@ -36,7 +36,7 @@ RCLError = rclpy_implementation.RCLError
 
 
 class StartError(RuntimeError):
-    """A node cannot start; the message is for the user, whole."""
+    """A node cannot start or go on; the message is for the user, whole."""
 
 
 class Runnable(Protocol):
@@ -48,7 +48,7 @@ class Runnable(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether the node has nothing left to do."""
+        """Whether the node has nothing left to do; may raise ``StartError``."""
         ...
 
     def end(self) -> None:
@@ -81,7 +81,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 after a signal or when finished, 1 if the node could not start.
+        Exit code: 0 after a signal or when finished, 1 if the node could not start or go on.
 
     """
     stop = hold_signals()

@@ -57,7 +57,7 @@ class ReplayNode(Node):
             Image, 'image', OUTPUT_QOS, qos_overriding_options=options)
         self._info_output = self.create_publisher(
             CameraInfo, 'camera_info', OUTPUT_QOS, qos_overriding_options=options)
-        self.finished = False
+        self._done, self._failure = False, ''
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._play, name='replay', daemon=True)
         self.get_logger().info(
@@ -66,6 +66,13 @@ class ReplayNode(Node):
     def begin(self) -> None:
         """Start publishing, from a thread of its own: reading frames may block."""
         self._thread.start()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the source is done; ``StartError`` if it failed."""
+        if self._failure:
+            raise process.StartError(self._failure)
+        return self._done
 
     def end(self) -> None:
         """Stop and join the thread."""
@@ -79,8 +86,8 @@ class ReplayNode(Node):
                 self._wait_for_subscriber()
             self._publish_all()
         except SourceError as error:
-            self.get_logger().error(str(error))
-        self.finished = True
+            self._failure = str(error)
+        self._done = True
 
     def _wait_for_subscriber(self) -> None:
         """Let nobody miss the start of something that is played once."""

@@ -488,6 +488,8 @@ class SegmenterNode(LifecycleNode):
             input_problem=problem, device_problem=status.problem, device_facts=tuple(facts))
 
     def _publish_diagnostics(self) -> None:
+        if process.stopping.is_set():
+            return  # nothing is said behind a signal
         self._log_device_events()
         context = self._stream_context()
         reports = self._health.reports(time.monotonic(), context)

@@ -280,7 +280,7 @@ def test_hang_ends_at_the_deadline(stand_in, opened):
 def test_interrupted_run_leaves_no_answer_for_the_next(toy, opened, monkeypatch):
     engine = opened(toy)
     with monkeypatch.context() as patch:
-        patch.setattr(engine, '_receive', lambda deadline_s: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(engine, '_receive', lambda deadline_s: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             engine.run(image())
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,12 @@ CLIPS = (
     DATA / 'clips' / 'carnd_vd_test_1280x720_25fps_38f.mp4')
 
 #: What lets the middleware carry whole frames; without it a test would mostly watch them get lost.
-#: This is what the launch file gives its nodes where discovery is limited to this machine, as it is
+#: It is what the launch file gives its nodes where discovery is limited to this machine, as it is
 #: for tests.
 TRANSPORT = transport_environment({
-    **{name: os.environ[name] for name in ('ROS_DISTRO', 'RMW_IMPLEMENTATION') if name in os.environ},
-    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_LOCALHOST_ONLY': '1'})
+    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_LOCALHOST_ONLY': '1',
+    **{name: os.environ[name] for name in ('ROS_DISTRO', 'RMW_IMPLEMENTATION')
+       if name in os.environ}})
 
 #: Long enough for two busy cores; a test that passes never waits that long.
 PATIENCE_S = 30.0
@@ -328,7 +329,8 @@ class Peer:
             future = client.call_async(request)
             left_s = deadline_s - time.monotonic()
             try:
-                self.wait_for(future.done, f'answer of {name}', min(left_s, 3) if again else left_s)
+                self.wait_for(
+                    future.done, f'answer of {name}', min(left_s, 3) if again else left_s)
             except AssertionError:
                 if time.monotonic() > deadline_s:
                     raise
@@ -394,11 +396,12 @@ class Diagnostics:
 
     def latest(self, task: str, node: str = 'segmenter') -> DiagnosticStatus | None:
         """Return the newest status of a task (``input``, ``inference``), or None."""
-        for array in reversed(self._arrays):
-            for status in array.status:
-                if status.name == f'{node}: {task}':
-                    return status
-        return None
+        return next(self._all(task, node), None)
+
+    def _all(self, task: str, node: str) -> Iterator[DiagnosticStatus]:
+        """Yield the statuses of a task, the newest first."""
+        return (status for array in reversed(self._arrays) for status in array.status
+                if status.name == f'{node}: {task}')
 
     def wait_for(
         self, task: str, condition: Callable[[DiagnosticStatus], Any], what: str,
@@ -416,8 +419,11 @@ class Diagnostics:
 
     def fresh(self, task: str, node: str = 'segmenter') -> DiagnosticStatus:
         """Return a status that was made after this call: the second one to come."""
-        before = len(self._arrays)
-        self._peer.wait_for(lambda: len(self._arrays) >= before + 2, 'two diagnostics')
+        def count() -> int:
+            return sum(1 for _ in self._all(task, node))
+
+        before = count()
+        self._peer.wait_for(lambda: count() >= before + 2, f'two diagnostics of {node}')
         return self.latest(task, node)
 
     def counts(self, node: str = 'segmenter') -> dict[str, int]:

@@ -206,6 +206,12 @@ def test_a_signal_during_the_imports_counts(start) -> None:
     if subprocess.run(['env', '--block-signal=INT', 'true'], capture_output=True).returncode:
         pytest.skip('this env (coreutils before 8.31) cannot block signals')
     running = start(blocked=True)
+    status = Path(f'/proc/{running.process.pid}/status')
+    bits = 1 << signal.SIGINT - 1
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not int(re.search(r'SigBlk:\s+(\w+)', status.read_text())[1], 16) & bits:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
     running.process.send_signal(signal.SIGINT)
     assert running.wait() == 0, running.output
     assert 'Traceback' not in running.output

@@ -1,0 +1,122 @@
+"""
+Ctrl-C and SIGTERM: exit code 0 within two seconds, and nothing printed after.
+
+In every state, twice in a row too; twenty ends in all.
+"""
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import IMAGE_TOPIC, PATIENCE_S
+from sensor_msgs.msg import Image
+
+#: From the signal to the end of the process.
+LIMIT_S = 2.0
+
+SIGNALS = (
+    (signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT),
+    (signal.SIGTERM, signal.SIGINT))
+
+
+def holds_signals(process):
+    """Tell whether a process has taken SIGTERM, which Python does not by itself."""
+    for line in Path(f'/proc/{process.pid}/status').read_text().splitlines():
+        if line.startswith('SigCgt:'):
+            return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
+def end(nodes):
+    """End one node after the other; check code, time and silence."""
+    for node, numbers in nodes:
+        before, sent_s = len(node.lines), time.monotonic()
+        for number in numbers:
+            node.send(number)
+        code = node.wait(PATIENCE_S)
+        took_s = time.monotonic() - sent_s
+
+        assert code == 0, (numbers, node.output)
+        assert node.lines[before:] == [], numbers
+        assert took_s < LIMIT_S, numbers
+
+
+def started(start, state, **params):
+    return [(start(params={'autostart': state == 'active', **params}, namespace=f'/n{number}',
+                   remap={'image': IMAGE_TOPIC}), numbers)
+            for number, numbers in enumerate(SIGNALS)]
+
+
+def test_unconfigured(start):
+    nodes = started(start, 'unconfigured')
+    for node, _ in nodes:
+        node.wait_for_line('unconfigured')
+
+    end(nodes)
+
+
+def test_inactive(start, peer):
+    nodes = started(start, 'inactive')
+    for number, (node, _) in enumerate(nodes):
+        assert peer.transition('configure', f'/n{number}/segmenter')
+        node.wait_for_line('inactive')
+
+    end(nodes)
+
+
+def test_active(start):
+    nodes = started(start, 'active')
+    for node, _ in nodes:
+        node.wait_active()
+
+    end(nodes)
+
+
+def test_active_under_load(start, peer):
+    """With frames on their way through every output, faster than they can be segmented."""
+    nodes = started(start, 'active')
+    camera = peer.camera()
+    masks = [peer.watch(Image, f'/n{number}/segmenter/{output}')
+             for number in range(len(nodes)) for output in ('mask', 'overlay')]
+    picture = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    peer.node.create_timer(0.01, lambda: camera.publish(peer.image(picture)))
+    try:
+        peer.wait_for(lambda: all(masks), 'masks of every node')
+
+        end(nodes)
+    finally:
+        for timer in list(peer.node.timers):
+            peer.node.destroy_timer(timer)
+
+
+def test_while_it_starts(start):
+    """From the moment that ``main`` holds the signals: before, during and after configuring."""
+    for delay_s, numbers in zip((0.0, 0.05, 0.15, 0.4), SIGNALS, strict=True):
+        node = start()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not holds_signals(node.process):
+            assert time.monotonic() < deadline_s
+            assert node.process.poll() is None, node.output
+            time.sleep(0.001)
+        time.sleep(delay_s)  # no condition to wait for: any moment of the start will do
+
+        sent_s = time.monotonic()
+        for number in numbers:
+            node.send(number)
+        code = node.wait(PATIENCE_S)
+
+        assert time.monotonic() - sent_s < LIMIT_S
+        assert code == 0, node.output
+        assert 'Traceback' not in node.output
+        assert 'ERROR' not in node.output
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+def test_replay(start, peer, number):
+    node = start('replay', params={'size': [320, 180]})
+    images = peer.watch(Image, '/image')
+    peer.wait_for(lambda: images, 'a frame')
+
+    end([(node, (number, number))])
