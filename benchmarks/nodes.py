@@ -66,10 +66,12 @@ class Tool:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def rss_mb(self) -> float:
-        """Return the resident memory in 10**6 bytes."""
-        pages = int(Path(f'/proc/{self._process.pid}/statm').read_text().split()[1])
-        return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+    def memory_mb(self) -> tuple[float, float]:
+        """Return the resident memory and, of that, the process's own (10**6 bytes)."""
+        lines = Path(f'/proc/{self._process.pid}/status').read_text().splitlines()
+        kib = {line.split(':')[0]: line.split()[1] for line in lines if line.startswith('Rss')
+               or line.startswith('VmRSS')}
+        return int(kib['VmRSS']) * 1024e-6, int(kib['RssAnon']) * 1024e-6
 
     def stop(self) -> int:
         """End it as Ctrl-C does; return the exit code."""

@@ -41,6 +41,7 @@ class Sample:
 
     time_s: float
     rss_mb: float
+    own_mb: float
     masks: int
     latency_p50_ms: float
     latency_p95_ms: float
@@ -70,12 +71,12 @@ def run(minutes: float, every_s: float, threads: int) -> tuple[list[Sample], int
                     raise RuntimeError('a node ended by itself')
                 latencies = watcher.latencies_s
                 samples.append(Sample(
-                    now_s + every_s - started_s, segmenter.rss_mb(), len(latencies),
+                    now_s + every_s - started_s, *segmenter.memory_mb(), len(latencies),
                     quantile(latencies, 0.5) * 1e3, quantile(latencies, 0.95) * 1e3,
                     watcher.count('received'), watcher.count('missing in the stream'),
                     watcher.count('dropped'), watcher.count('failed')))
                 sys.stderr.write(
-                    f'\r{samples[-1].time_s:6.0f} s  {samples[-1].rss_mb:6.1f} MB  '
+                    f'\r{samples[-1].time_s:6.0f} s  {samples[-1].own_mb:6.1f} MB  '
                     f'{samples[-1].latency_p50_ms:6.1f} ms  {len(latencies) / every_s:5.1f} Hz')
         finally:
             sys.stderr.write('\n')
