@@ -69,7 +69,8 @@ class Tool:
     def memory_mb(self) -> tuple[float, float]:
         """Return the resident memory and, of that, the process's own (10**6 bytes)."""
         lines = Path(f'/proc/{self._process.pid}/status').read_text().splitlines()
-        kib = {line.split(':')[0]: line.split()[1] for line in lines if line.startswith(('Rss', 'VmRSS'))}
+        kib = {line.split(':')[0]: line.split()[1] for line in lines
+               if line.startswith(('Rss', 'VmRSS'))}
         return int(kib['VmRSS']) * 1024e-6, int(kib['RssAnon']) * 1024e-6
 
     def stop(self) -> int:
