@@ -22,6 +22,8 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
+from training.normalization import FusedBatchNormalization
+
 #: Names of the training-only outputs, in the order of the paper's Figure 6, plus the one on the
 #: segmentation head's own features.
 BOOSTERS = ('booster_stem', 'booster_s3', 'booster_s4', 'booster_s5', 'booster_head')
@@ -94,14 +96,15 @@ PRESETS: dict[str, Architecture] = {
 
 
 class _Blocks:
-    """Layer constructors that share normalization momentum and the original's habits."""
+    """Layer constructors that share normalization and the original's habits."""
 
-    def __init__(self, momentum: float, original: bool) -> None:
+    def __init__(self, momentum: float, original: bool, fused_norm: bool) -> None:
         self.momentum = momentum
         self.use_bias = original
+        self.norm_layer = FusedBatchNormalization if fused_norm else layers.BatchNormalization
 
     def norm(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        return layers.BatchNormalization(momentum=self.momentum, name=f'{name}_bn')(x)
+        return self.norm_layer(momentum=self.momentum, name=f'{name}_bn')(x)
 
     def conv(
         self, x: keras.KerasTensor, width: int, kernel: int, name: str, *,
@@ -265,7 +268,7 @@ def build(
     if arch.output_stride not in (8, 4, 2, 1):
         raise ValueError(
             f'output_stride: found {arch.output_stride}, expected 8, 4, 2 or 1.')
-    block = _Blocks(bn_momentum, arch.original)
+    block = _Blocks(bn_momentum, arch.original, fused_norm=boosters)
     stem_width, s3, s4, s5 = arch.semantic_widths
     image = keras.Input((*input_hw, 3), batch_size=batch_size, name='image')
 
