@@ -1,7 +1,7 @@
 """
-Random views of a frame: geometry, then colour.
+Random views of a frame: geometry, then what is pasted in, then the look.
 
-Geometry is one affine warp to the network's size, so that image and labels are each sampled
+Geometry is one warp to the network's size, so that image and labels are each sampled
 once: the image bilinearly (as the robot does), the labels by nearest neighbour only. What the warp
 brings in from outside the frame is void.
 """
@@ -14,9 +14,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training.datasets import VOID
+from training import appearance
+from training.datasets import ROAD, VOID
 
 Image = npt.NDArray[np.uint8]
+
+#: Of ``training.appearance``, in the order in which a scene becomes a picture.
+EFFECTS = ('shadow', 'fog', 'glare', 'night', 'cutout', 'blur', 'motion', 'coarse', 'noise',
+           'jpeg')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +41,13 @@ class Augmentation:
         Mirror half of the views.
     colour : float
         Strength of brightness, contrast, gamma, saturation and white balance changes; 0 is none.
-    blur, noise, cutout, shadow : float
-        Probability of each.
+    blur, noise, cutout, shadow, fog, glare, night, motion, coarse, jpeg : float
+        Probability of each, see ``training.appearance``.
+    perspective : float
+        Largest change of scale from the view's middle to its edge that a camera mounted at
+        another height, or looking up, down or aside, would show.
+    tone, paste : float
+        Probability that the view takes the tone of, or things out of, a second frame.
 
     """
 
@@ -50,6 +60,20 @@ class Augmentation:
     noise: float = 0.25
     cutout: float = 0.15
     shadow: float = 0.25
+    fog: float = 0.0
+    glare: float = 0.0
+    night: float = 0.0
+    motion: float = 0.0
+    coarse: float = 0.0
+    jpeg: float = 0.0
+    perspective: float = 0.0
+    tone: float = 0.0
+    paste: float = 0.0
+
+    @property
+    def wants_donor(self) -> bool:
+        """Tell whether views may need a second frame."""
+        return self.tone > 0 or self.paste > 0
 
 
 def resize_labels(labels: Image, size_hw: tuple[int, int]) -> Image:
@@ -65,7 +89,7 @@ def whole_view(rgb: Image, labels: Image, size_hw: tuple[int, int]) -> tuple[Ima
 
 def random_view(
     rgb: Image, labels: Image, size_hw: tuple[int, int], rng: np.random.Generator,
-    settings: Augmentation,
+    settings: Augmentation, donor: tuple[Image, Image] | None = None,
 ) -> tuple[Image, Image]:
     """
     Draw one training view.
@@ -79,20 +103,48 @@ def random_view(
         Height and width of the view in pixels.
     rng : numpy.random.Generator
     settings : Augmentation
+    donor : (uint8[h, w, 3], uint8[h, w]), optional
+        Another frame with its labels, for ``tone`` and ``paste``.
 
     Returns
     -------
     (uint8[h, w, 3], uint8[h, w])
-        The view and its labels; the ids are a subset of those in ``labels`` and void.
+        The view and its labels; the ids are a subset of those in ``labels``, in the donor's, and
+        void.
 
     """
+    view, ids = _warp(rgb, labels, size_hw, rng, settings)
+    if donor is not None and rng.random() < settings.paste:
+        _paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng)
+    return _random_look(view, donor[0] if donor else None, rng, settings), ids
+
+
+def _warp(
+    rgb: Image, labels: Image, size_hw: tuple[int, int], rng: np.random.Generator,
+    settings: Augmentation,
+) -> tuple[Image, Image]:
     matrix = _random_affine(rgb.shape[:2], size_hw, rng, settings)
-    view = cv2.warpAffine(
+    warp = cv2.warpAffine
+    if settings.perspective > 0:
+        matrix = _random_perspective(size_hw, rng, settings) @ np.vstack([matrix, [0, 0, 1]])
+        warp = cv2.warpPerspective
+    view = warp(
         rgb, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    ids = cv2.warpAffine(
+    ids = warp(
         labels, matrix, size_hw[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
         borderValue=VOID)
-    return _random_colour(view, rng, settings), ids
+    return view, ids
+
+
+def _random_perspective(
+    size_hw: tuple[int, int], rng: np.random.Generator, settings: Augmentation,
+) -> npt.NDArray[np.float64]:
+    """Return the 3x3 matrix that tilts a view about its own middle."""
+    h, w = size_hw
+    centre = np.array([[1, 0, w / 2], [0, 1, h / 2], [0, 0, 1]])
+    tilt = np.eye(3)
+    tilt[2, :2] = rng.uniform(-1, 1, 2) * settings.perspective / np.array([w / 2, h / 2])
+    return centre @ tilt @ np.linalg.inv(centre)
 
 
 def _random_affine(
@@ -120,51 +172,34 @@ def _random_affine(
     return np.hstack([linear, shift[:, None]])
 
 
-def _random_colour(view: Image, rng: np.random.Generator, settings: Augmentation) -> Image:
-    strength = settings.colour
-    if strength > 0:
-        saturation = float(np.clip(1 + rng.uniform(-0.6, 0.5) * strength, 0, 2))
-        if rng.random() < 0.06 * strength:
-            saturation = 0.0
-        grey = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY)
-        view = cv2.addWeighted(view, saturation, cv2.merge([grey] * 3), 1 - saturation, 0)
-        levels = np.linspace(0, 1, 256)[:, None]
-        gamma = np.exp(rng.uniform(-0.7, 0.7) * strength)
-        contrast = np.exp(rng.uniform(-0.35, 0.35) * strength)
-        brightness = rng.uniform(-0.15, 0.15) * strength
-        balance = np.exp(rng.uniform(-0.15, 0.15, 3) * strength)
-        curve = ((levels ** gamma - 0.5) * contrast + 0.5 + brightness) * balance
-        view = cv2.LUT(view, (np.clip(curve, 0, 1) * 255).astype(np.uint8).reshape(1, 256, 3))
-    if rng.random() < settings.shadow:
-        view = _shadow(view, rng)
-    if rng.random() < settings.cutout:
-        view = _cutout(view, rng)
-    if rng.random() < settings.blur:
-        view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.4, 1.8))
-    if rng.random() < settings.noise:
-        noise = rng.standard_normal((view.shape[0], view.shape[1], 1), np.float32)
-        noise = noise * np.float32(rng.uniform(3, 16))
-        view = cv2.add(view, cv2.merge([noise[..., 0]] * 3), dtype=cv2.CV_8U)
+def _random_look(
+    view: Image, donor: Image | None, rng: np.random.Generator, settings: Augmentation,
+) -> Image:
+    if settings.colour > 0:
+        view = appearance.colour(view, rng, settings.colour)
+    if donor is not None and rng.random() < settings.tone:
+        view = appearance.tone_of(view, donor, rng)
+    for name in EFFECTS:
+        # No draw for what is off: a setting that comes later does not change earlier runs.
+        if (probability := getattr(settings, name)) and rng.random() < probability:
+            view = getattr(appearance, name)(view, rng)
     return view
 
 
-def _shadow(view: Image, rng: np.random.Generator) -> Image:
-    """Darken a random quadrilateral, as trees and houses do."""
-    h, w = view.shape[:2]
-    corners = np.stack([rng.uniform(-0.2, 1.2, 4) * w, rng.uniform(0.2, 1.2, 4) * h], -1)
-    mask = np.zeros((h, w), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(corners.astype(np.float32)).astype(np.int32), 255)
-    darker = cv2.convertScaleAbs(view, alpha=float(rng.uniform(0.35, 0.75)))
-    view = view.copy()
-    view[mask > 0] = darker[mask > 0]
-    return view
+def _paste(
+    view: Image, ids: Image, other: Image, other_ids: Image, rng: np.random.Generator,
+) -> None:
+    """
+    Put some classes of one view into another, both in place.
 
+    Half of the classes, as in ClassMix (Olsson et al. 2021), but never road alone: a road without
+    what stands on it teaches that it ends there.
 
-def _cutout(view: Image, rng: np.random.Generator) -> Image:
-    """Hide a rectangle; its labels stay, so context has to fill it."""
-    h, w = view.shape[:2]
-    height, width = int(rng.uniform(0.08, 0.25) * h), int(rng.uniform(0.08, 0.25) * w)
-    top, left = rng.integers(0, h - height), rng.integers(0, w - width)
-    view = view.copy()
-    view[top:top + height, left:left + width] = rng.integers(0, 256, 3)
-    return view
+    """
+    present = [int(c) for c in np.unique(other_ids) if c not in (VOID, ROAD)]
+    if not present:
+        return
+    chosen = rng.permutation(present)[:max(1, len(present) // 2)]
+    mask = np.isin(other_ids, chosen).view(np.uint8)
+    cv2.copyTo(other, mask, view)
+    cv2.copyTo(other_ids, mask, ids)

@@ -103,6 +103,13 @@ class EpochBatches(keras.utils.PyDataset):
     def num_batches(self) -> int:
         return self._config.steps_per_epoch
 
+    def _any_frame(
+        self, rng: np.random.Generator,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Read one of this epoch's frames."""
+        dataset, frame = self._plan[int(rng.integers(len(self._plan)))]
+        return self._datasets[dataset].read(frame)
+
     def __getitem__(
         self, index: int,
     ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.uint8]]]:
@@ -113,7 +120,8 @@ class EpochBatches(keras.utils.PyDataset):
         start = index * config.batch_size
         for dataset, frame in self._plan[start:start + config.batch_size]:
             rgb, ids = self._datasets[dataset].read(frame)
-            view, ids = random_view(rgb, ids, self._input_hw, rng, settings)
+            donor = self._any_frame(rng) if settings.wants_donor else None
+            view, ids = random_view(rgb, ids, self._input_hw, rng, settings, donor)
             views.append(view)
             offset = config.loss_stride // 2
             labels.append(ids[offset::config.loss_stride, offset::config.loss_stride])

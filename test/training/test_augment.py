@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from training.augment import Augmentation, random_view, resize_labels, whole_view
-from training.datasets import VOID
+from training import appearance
+from training.augment import EFFECTS, Augmentation, random_view, resize_labels, whole_view
+from training.datasets import ROAD, VOID
 
 Image = npt.NDArray[np.uint8]
 
@@ -57,6 +60,76 @@ def test_views_stay_aligned() -> None:
     np.testing.assert_allclose(np.mean(offsets, 0), 0, atol=0.15)
 
 
+def test_tilted_views_stay_aligned() -> None:
+    rgb, labels = drawn()
+    settings = dataclasses.replace(GEOMETRY, perspective=0.3)
+    ious = []
+    for seed in range(40):
+        view, ids = random_view(rgb, labels, (128, 256), np.random.default_rng(seed), settings)
+        if (ids == 2).sum() >= 800:
+            ious.append(overlap(view, ids)[0])
+    assert len(ious) > 20
+    assert np.mean(ious) > 0.96
+
+
+def test_perspective_scales_the_two_sides_differently() -> None:
+    labels = np.zeros((100, 200), np.uint8)
+    labels[40:60, 20:40] = labels[40:60, 160:180] = 1
+    rgb = np.zeros((100, 200, 3), np.uint8)
+    settings = dataclasses.replace(STILL, perspective=0.2)
+    ratios = []
+    for seed in range(30):
+        _, ids = random_view(rgb, labels, (100, 200), np.random.default_rng(seed), settings)
+        ratios.append((ids[:, :100] == 1).sum() / (ids[:, 100:] == 1).sum())
+    assert min(ratios) < 0.6 and max(ratios) > 1.6
+
+
+def test_pasting_brings_a_donor_s_things_with_their_labels_but_not_its_road() -> None:
+    rgb, labels = np.zeros((90, 160, 3), np.uint8), np.full((90, 160), ROAD, np.uint8)
+    donor_rgb, donor_ids = np.full((90, 160, 3), 200, np.uint8), np.full((90, 160), ROAD, np.uint8)
+    donor_ids[20:40, 30:60] = 3
+    donor_ids[50:60, 30:60] = VOID
+    settings = dataclasses.replace(STILL, paste=1.0)
+    view, ids = random_view(
+        rgb, labels, (90, 160), np.random.default_rng(0), settings, (donor_rgb, donor_ids))
+    np.testing.assert_array_equal(ids == 3, donor_ids == 3)
+    assert (ids[donor_ids != 3] == ROAD).all()
+    np.testing.assert_array_equal(view[..., 0] == 200, donor_ids == 3)
+    assert (labels == ROAD).all() and (rgb == 0).all()
+
+
+def test_a_donor_of_road_alone_gives_nothing() -> None:
+    rgb, labels = drawn()
+    road = np.full((9, 9, 3), 7, np.uint8), np.full((9, 9), ROAD, np.uint8)
+    settings = dataclasses.replace(STILL, paste=1.0)
+    view, ids = random_view(rgb, labels, (90, 160), np.random.default_rng(0), settings, road)
+    np.testing.assert_array_equal(view, rgb)
+    np.testing.assert_array_equal(ids, labels)
+
+
+def test_tone_moves_towards_the_donor_s() -> None:
+    rng = np.random.default_rng(0)
+    bright = rng.integers(120, 250, (60, 80, 3)).astype(np.uint8)
+    dark = rng.integers(10, 60, (60, 80, 3)).astype(np.uint8)
+    for seed in range(10):
+        toned = appearance.tone_of(bright, dark, np.random.default_rng(seed))
+        assert dark.mean() - 5 < toned.mean() < bright.mean() - 30
+        assert toned.std() < bright.std()
+
+
+def test_nothing_moves_when_only_the_look_changes() -> None:
+    """Edges of a drawn shape stay where they are, whatever the light."""
+    rgb, _ = drawn()
+    edges = cv2.Canny(rgb, 100, 200) > 0
+    near = cv2.dilate(edges.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    for name in ('fog', 'glare', 'night', 'colour'):
+        rng = np.random.default_rng(4)
+        view = (appearance.colour(rgb, rng, 1.0) if name == 'colour'
+                else getattr(appearance, name)(rgb, rng))
+        change = cv2.morphologyEx(view[..., 0], cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        assert change[near].mean() > 3 * change[~near].mean(), name
+
+
 def test_misaligned_labels_would_be_seen() -> None:
     rgb, labels = drawn()
     shifted = np.roll(labels, 3, axis=1)
@@ -97,7 +170,7 @@ def test_scale_of_one_is_the_robot_s_view() -> None:
 
 def test_mirroring_turns_picture_and_labels_alike() -> None:
     rgb, labels = drawn()
-    settings = Augmentation(**{**vars_of(STILL), 'flip': True})
+    settings = dataclasses.replace(STILL, flip=True)
     mirrored = 0
     for seed in range(20):
         view, ids = random_view(rgb, labels, (90, 160), np.random.default_rng(seed), settings)
@@ -108,10 +181,6 @@ def test_mirroring_turns_picture_and_labels_alike() -> None:
             np.testing.assert_array_equal(ids, labels[:, ::-1])
             mirrored += 1
     assert 4 <= mirrored <= 16
-
-
-def vars_of(settings: Augmentation) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
 
 
 def test_ids_are_never_interpolated() -> None:
@@ -127,7 +196,7 @@ def test_ids_are_never_interpolated() -> None:
 
 
 def test_what_lies_outside_the_frame_is_void() -> None:
-    settings = Augmentation(**{**vars_of(STILL), 'scale': (0.5, 0.5)})
+    settings = dataclasses.replace(STILL, scale=(0.5, 0.5))
     rgb, labels = np.full((64, 64, 3), 9, np.uint8), np.zeros((64, 64), np.uint8)
     _, ids = random_view(rgb, labels, (64, 64), np.random.default_rng(1), settings)
     assert (ids == 0).mean() == pytest.approx(0.25, abs=0.03)
@@ -138,7 +207,7 @@ def test_zoom_range_is_kept() -> None:
     labels = np.zeros((100, 100), np.uint8)
     labels[45:55, 45:55] = 1
     rgb = np.zeros((100, 100, 3), np.uint8)
-    settings = Augmentation(**{**vars_of(STILL), 'scale': (0.8, 1.6)})
+    settings = dataclasses.replace(STILL, scale=(0.8, 1.6))
     zooms = []
     for seed in range(60):
         _, ids = random_view(rgb, labels, (100, 100), np.random.default_rng(seed), settings)
@@ -157,11 +226,11 @@ def test_same_seed_same_view() -> None:
     np.testing.assert_array_equal(first[1], second[1])
 
 
-@pytest.mark.parametrize('effect', ['colour', 'blur', 'noise', 'cutout', 'shadow'])
+@pytest.mark.parametrize('effect', ['colour', *EFFECTS])
 def test_each_effect_changes_the_picture_and_not_the_labels(effect: str) -> None:
     rgb, labels = drawn()
     rgb = rgb // 2 + 60
-    settings = Augmentation(**{**vars_of(STILL), effect: 1.0})
+    settings = dataclasses.replace(STILL, **{effect: 1.0})
     before = rgb.copy()
     view, ids = random_view(rgb, labels, (90, 160), np.random.default_rng(2), settings)
     assert (view != rgb).any()

@@ -144,3 +144,14 @@ def test_labels_are_taken_from_the_middle_of_each_cell(stride: int) -> None:
                  if np.array_equal(np.round(image * 255).astype(np.uint8), rgb)]
         assert len(match) == 1
         np.testing.assert_array_equal(ids, match[0][stride // 2::stride, stride // 2::stride])
+
+
+def test_donors_are_drawn_only_where_wanted() -> None:
+    donating = dataclasses.replace(
+        CONFIG, augmentation=dataclasses.replace(CONFIG.augmentation, paste=1.0))
+    images, labels = batches(0, donating)[0]
+    again, _ = batches(0, donating)[0]
+    np.testing.assert_array_equal(images, again)
+    assert (images != batches(0)[0][0]).any()
+    assert set(np.unique(labels['booster_s3'])) <= {0, 1, 2, 3, VOID}
+    assert not CONFIG.augmentation.wants_donor
