@@ -45,8 +45,9 @@ def test_every_failure_of_a_device_is_found_in_the_page(module):
     assert not unexplained
 
 
-@pytest.mark.parametrize('page', ['README.md', 'training/README.md', 'docs/edgetpu.md',
-                                  'docs/edgetpu_mapping.md', 'bisenet_ros/models/MODEL_CARD.md'])
+@pytest.mark.parametrize('page', [
+    'README.md', 'training/README.md', 'bisenet_ros/models/MODEL_CARD.md',
+    *sorted(f'docs/{path.name}' for path in (ROOT / 'docs').glob('*.md'))])
 def test_links_and_pictures_lead_to_files_that_exist(page):
     path = ROOT / page
     targets = re.findall(r'\]\(([^)#]+)\)', path.read_text())
@@ -63,4 +64,5 @@ def test_commands_in_the_readme_name_modules_that_exist():
 
     assert named
     assert {name for name in named
-            if not (ROOT / f'{name.replace(".", "/")}.py').is_file()} == set()
+            if not any((ROOT / f'{name.replace(".", "/")}{end}').is_file()
+                       for end in ('.py', '/__main__.py'))} == set()

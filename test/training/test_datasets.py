@@ -4,49 +4,83 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
+from written_datasets import write_ids, write_image, write_json, write_pair, write_split
 
-from training import datasets
 from training.datasets import (
-    CAMVID, IDD_LITE, TAXONOMY, VOID, DatasetError, FolderDataset, SyntheticDrive, camvid, check,
-    data_root, idd_lite, open_dataset,
+    ROAD, TAXONOMIES, TAXONOMY, VOID, DatasetError, FrameDataset, SizeError, SyntheticDrive,
+    Taxonomy, Tolerant, UnknownClassError, UnreadableError, data_root, load_taxonomy,
+    open_dataset, readable,
 )
+from training.datasets.selection import kept_apart
+from training.datasets.tables import CAMVID_IDS, CAMVID_TO, IDD_LITE_IDS, IDD_LITE_TO
 
 DATA = Path(__file__).resolve().parents[2] / '..' / 'shared' / 'data'
 needs_data = pytest.mark.skipif(
     not DATA.is_dir(), reason=f'the data sets are not there ({DATA.name} beside the project)')
 
 
-def write_pair(
-    root: Path, stem: str, labels: npt.NDArray[np.uint8],
-    image_hw: tuple[int, int] | None = None,
-) -> None:
-    height, width = image_hw or labels.shape[:2]
-    (root / 'images').mkdir(parents=True, exist_ok=True)
-    (root / 'labels').mkdir(parents=True, exist_ok=True)
-    bgr = np.zeros((height, width, 3), np.uint8)
-    bgr[..., 0], bgr[..., 2] = 30, 200  # more red than blue
-    cv2.imwrite(str(root / 'images' / f'{stem}.jpg'), bgr, [cv2.IMWRITE_JPEG_QUALITY, 100])
-    cv2.imwrite(str(root / 'labels' / f'{stem}.png'), labels)
+def camvid_of(tmp_path: Path, stems: list[str], split: str = 'train') -> FrameDataset:
+    write_split(tmp_path / 'camvid', split, stems)
+    return open_dataset(f'camvid:{split}', tmp_path)
 
 
-def write_split(root: Path, split: str, stems: list[str]) -> None:
-    (root / 'splits').mkdir(parents=True, exist_ok=True)
-    (root / 'splits' / f'{split}.txt').write_text('\n'.join(stems) + '\n')
+def drives(dataset: FrameDataset) -> set[str]:
+    return {dataset.sequence(index) for index in range(len(dataset))}
+
+
+# -- taxonomies --------------------------------------------------------------------------------
+
+
+def test_taxonomies_have_the_ids_that_others_rely_on() -> None:
+    assert TAXONOMIES['road'].classes == TAXONOMY == ('background', 'road', 'ground', 'movable')
+    assert TAXONOMIES['camvid11'].classes.index('road') == 3
+    assert len(TAXONOMIES['camvid11'].classes) == 11
+    cityscapes = TAXONOMIES['cityscapes19'].classes
+    assert len(cityscapes) == 19
+    assert [cityscapes[i] for i in (0, 1, 8, 10, 13, 18)] == [
+        'road', 'sidewalk', 'vegetation', 'sky', 'car', 'bicycle']
+
+
+def test_taxonomy_from_a_file(tmp_path: Path) -> None:
+    plain = write_json(tmp_path / 'yard.json', ['rest', 'gravel'])
+    assert load_taxonomy(str(plain)) == Taxonomy('yard', ('rest', 'gravel'))
+    named = write_json(tmp_path / 'other.json', {'name': 'farm', 'classes': ['a', 'b']})
+    assert load_taxonomy(str(named)) == Taxonomy('farm', ('a', 'b'))
+    assert load_taxonomy('road') is TAXONOMIES['road']
+
+
+@pytest.mark.parametrize(('content', 'said'), [
+    ('5', 'found int, expected a list of class names'),
+    ('{"names": []}', 'found dict, expected a list of class names'),
+    ('[', 'not readable as JSON'),
+    ('["a", "a"]', "class name 'a' twice"),
+    ('["a", "void"]', "class name 'void' reserved"),
+    ('["a", 3]', 'class name 3, expected a text'),
+    ('[]', 'found 0 classes, expected 1 to 255')])
+def test_taxonomies_of_no_use_are_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / 'classes.json'
+    path.write_text(content)
+    with pytest.raises(DatasetError, match=said):
+        load_taxonomy(str(path))
+
+
+def test_unknown_taxonomies_and_classes_are_refused() -> None:
+    with pytest.raises(DatasetError, match="found 'kitti', expected road, camvid11, cityscapes19"):
+        load_taxonomy('kitti')
+    with pytest.raises(DatasetError, match="found the class 'kerb', expected one of background"):
+        TAXONOMIES['road'].id_of('kerb')
+    assert TAXONOMIES['road'].id_of('void') == VOID
 
 
 # -- label tables ----------------------------------------------------------------------------
 
 
 def test_camvid_classes(tmp_path: Path) -> None:
-    root = tmp_path / 'camvid'
     # sky building pole | road pavement tree | sign fence car | pedestrian bicyclist void
-    write_pair(root, '0001TP_1', np.arange(12, dtype=np.uint8).reshape(4, 3))
-    write_split(root, 'train', ['0001TP_1'])
-    dataset = camvid(tmp_path, 'train')
+    write_pair(tmp_path / 'camvid', '0001TP_1', np.arange(12).reshape(4, 3))
+    dataset = camvid_of(tmp_path, ['0001TP_1'])
     assert len(dataset) == 1
     assert (dataset.name(0), dataset.sequence(0)) == ('0001TP_1', '0001TP')
     rgb, labels = dataset.read(0)
@@ -56,76 +90,139 @@ def test_camvid_classes(tmp_path: Path) -> None:
     assert (rgb[..., 0] > 150).all() and (rgb[..., 2] < 80).all()  # red first
 
 
+@pytest.mark.parametrize(('name', 'expected'), [
+    ('camvid11', [*range(11), VOID]),
+    ('cityscapes19', [10, 2, 5, 0, 1, 8, VOID, 4, 13, 11, VOID, VOID])])
+def test_camvid_in_other_taxonomies(tmp_path: Path, name: str, expected: list[int]) -> None:
+    write_pair(tmp_path / 'camvid', 'a_1', np.arange(12).reshape(1, 12))
+    write_split(tmp_path / 'camvid', 'val', ['a_1'])
+    _, labels = open_dataset('camvid:val', tmp_path, TAXONOMIES[name]).read(0)
+    assert labels.tolist() == [expected]
+
+
 def test_idd_lite_classes(tmp_path: Path) -> None:
-    root = tmp_path / 'idd_lite'
     # drivable, non-drivable, living, vehicles | roadside, far, sky, void
-    write_pair(root, 'train_5_1', np.array([[0, 1, 2, 3], [4, 5, 6, 255]], np.uint8))
-    write_split(root, 'train', ['train_5_1'])
+    write_pair(tmp_path / 'idd_lite', 'train_5_1', [[0, 1, 2, 3], [4, 5, 6, 255]])
+    write_split(tmp_path / 'idd_lite', 'train', ['train_5_1'])
     split = 'val' if kept_apart('5') else 'train'
-    _, labels = idd_lite(tmp_path, split).read(0)
+    _, labels = open_dataset(f'idd_lite:{split}', tmp_path).read(0)
     np.testing.assert_array_equal(labels, [[1, 2, 3, 3], [0, 0, 0, VOID]])
 
 
-@pytest.mark.parametrize('class_map', [CAMVID, IDD_LITE])
-def test_tables_reach_every_training_class(class_map: dict[int, int]) -> None:
-    assert set(class_map.values()) == {*range(len(TAXONOMY)), VOID}
+@pytest.mark.parametrize(('ids', 'tables'), [
+    (CAMVID_IDS, CAMVID_TO), (IDD_LITE_IDS, IDD_LITE_TO)])
+def test_tables_name_every_source_class_and_reach_every_road_class(
+    ids: dict[int, str], tables: dict[str, dict[str, str]],
+) -> None:
+    for name, table in tables.items():
+        assert set(table) == set(ids.values()) - {'void'}, name
+        assert set(table.values()) <= {*TAXONOMIES[name].classes, 'void'}
+    assert set(tables['road'].values()) == set(TAXONOMY)
+
+
+def test_a_taxonomy_of_ones_own_needs_a_class_map(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'camvid', 'a_1', [[3, 4, 0, 11]])
+    write_split(tmp_path / 'camvid', 'val', ['a_1'])
+    own = Taxonomy('own', ('rest', 'way'))
+    with pytest.raises(UnknownClassError, match=r"camvid:val: found the class 'sky', .*'road'"):
+        open_dataset('camvid:val', tmp_path, own)
+    write_json(tmp_path / 'map.json', {'road': 'way', 'pavement': None, '*': 'rest'})
+    dataset = open_dataset('camvid:val,classes=map.json', tmp_path, own)
+    assert dataset.read(0)[1].tolist() == [[1, VOID, 0, VOID]]
+
+
+def test_a_class_map_goes_before_the_built_in_table(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'camvid', 'a_1', [[3, 4, 8, 11]])
+    write_split(tmp_path / 'camvid', 'val', ['a_1'])
+    write_json(tmp_path / 'map.json', {'pavement': 'road', 'void': 'background'})
+    dataset = open_dataset('camvid:val,classes=map.json', tmp_path)
+    assert dataset.read(0)[1].tolist() == [[1, 1, 3, 0]]
+
+
+@pytest.mark.parametrize(('content', 'said'), [
+    ({'road': 'street'}, "for 'road': taxonomy 'road': found the class 'street'"),
+    ({'road': 3}, "found 3 for 'road', expected a class name"),
+    (['road'], 'found list, expected an object from source class to class')])
+def test_class_maps_of_no_use_are_refused(tmp_path: Path, content: object, said: str) -> None:
+    write_pair(tmp_path / 'camvid', 'a_1', [[3]])
+    write_split(tmp_path / 'camvid', 'val', ['a_1'])
+    write_json(tmp_path / 'map.json', content)
+    with pytest.raises(DatasetError, match=rf'map\.json: {said}'):
+        open_dataset('camvid:val,classes=map.json', tmp_path)
 
 
 # -- faults ----------------------------------------------------------------------------------
 
 
 def test_missing_files_are_counted_and_the_first_named(tmp_path: Path) -> None:
-    write_pair(tmp_path, 'a', np.zeros((2, 2), np.uint8))
-    (tmp_path / 'images' / 'c.jpg').touch()
+    write_pair(tmp_path / 'camvid', 'a', [[0, 0]])
+    (tmp_path / 'camvid' / 'images' / 'c.jpg').touch()
     with pytest.raises(DatasetError, match=r'3 of 6 listed files are missing, first .*b\.jpg'):
-        FolderDataset(tmp_path, ['a', 'b', 'c'], CAMVID, ['x'] * 3)
-
-
-def folder_of_one(tmp_path: Path) -> FolderDataset:
-    return FolderDataset(tmp_path, ['a'], CAMVID, ['x'])
+        camvid_of(tmp_path, ['a', 'b', 'c'])
 
 
 def test_ids_outside_the_table_are_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, 'a', np.array([[0, 12]], np.uint8))
-    with pytest.raises(DatasetError, match=r'a\.png: found class id 12, .* does not name'):
-        folder_of_one(tmp_path).read(0)
+    write_pair(tmp_path / 'camvid', 'a', [[0, 12, 12, 77]])
+    with pytest.raises(UnknownClassError, match=r'a\.png: found class id 12, 77, .* not name'
+                       ) as caught:
+        camvid_of(tmp_path, ['a']).read(0)
+    assert caught.value.counts == {'id 12': 2, 'id 77': 1}
 
 
 def test_labels_of_another_size_are_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, 'a', np.zeros((4, 6), np.uint8), image_hw=(4, 8))
-    with pytest.raises(DatasetError, match=r'a\.png: found 6x4 pixels, but its image has 8x4'):
-        folder_of_one(tmp_path).read(0)
+    write_pair(tmp_path / 'camvid', 'a', np.zeros((4, 6)), image_hw=(4, 8))
+    with pytest.raises(SizeError, match=r'a\.png: found 6x4 pixels, but its image has 8x4'):
+        camvid_of(tmp_path, ['a']).read(0)
 
 
 def test_coloured_labels_are_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, 'a', np.zeros((4, 6, 3), np.uint8))
-    with pytest.raises(DatasetError, match=r'found uint8\[4, 6, 3\], expected one channel'):
-        folder_of_one(tmp_path).read(0)
+    write_pair(tmp_path / 'camvid', 'a', np.zeros((4, 6, 3)), image_hw=(4, 6))
+    with pytest.raises(UnreadableError, match=r'found uint8\[4, 6, 3\], expected one channel'):
+        camvid_of(tmp_path, ['a']).read(0)
 
 
 @pytest.mark.parametrize('broken', ['images/a.jpg', 'labels/a.png'])
-def test_unreadable_files_are_named(tmp_path: Path, broken: str) -> None:
-    write_pair(tmp_path, 'a', np.zeros((4, 6), np.uint8))
-    path = tmp_path / broken
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(DatasetError, match=f'{path.name}: not a readable image'):
-        folder_of_one(tmp_path).read(0)
+@pytest.mark.parametrize('share', [0.0, 0.2, 0.9])
+def test_unreadable_files_are_named(tmp_path: Path, broken: str, share: float) -> None:
+    write_pair(tmp_path / 'camvid', 'a', np.arange(12).repeat(20).reshape(12, 20))
+    path = tmp_path / 'camvid' / broken
+    content = path.read_bytes()
+    path.write_bytes(content[:int(len(content) * share)])
+    with pytest.raises(UnreadableError, match=f'{path.name}: not a readable image'):
+        camvid_of(tmp_path, ['a']).read(0)
 
 
 def test_unknown_splits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r'found no folder .*camvid; put the data set there'):
+        open_dataset('camvid:nope', tmp_path)
+    write_split(tmp_path / 'camvid', 'val', ['a'])
     with pytest.raises(DatasetError, match=r'nope\.txt: no such split file'):
-        camvid(tmp_path, 'nope')
+        open_dataset('camvid:nope', tmp_path)
     write_split(tmp_path / 'idd_lite', 'train', ['train_5_1'])
     with pytest.raises(DatasetError, match="idd_lite: found split 'test', expected train or val"):
-        idd_lite(tmp_path, 'test')
+        open_dataset('idd_lite:test', tmp_path)
 
 
 @pytest.mark.parametrize('spec', [
-    'camvid', 'camvid:train:1', 'idd_lite', 'kitti:train', 'synthetic', 'synthetic:x',
-    'synthetic:-1', 'synthetic:1:2:3', ''])
+    'camvid', 'idd_lite', 'kitti:train', 'synthetic', 'synthetic:x', 'synthetic:-1',
+    'synthetic:1:2:3', 'synthetic:', ''])
 def test_unknown_names_are_refused(tmp_path: Path, spec: str) -> None:
-    with pytest.raises(DatasetError, match='data set: found .* expected camvid:SPLIT, idd_lite:'):
+    with pytest.raises(DatasetError, match=r'data set: found .* expected .*synthetic:COUNT'):
         open_dataset(spec, tmp_path)
+
+
+def test_a_bare_path_is_told_where_to_ask(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r'training\.datasets check \S+ tells which kind'):
+        open_dataset(str(tmp_path), tmp_path)
+
+
+def test_unknown_keys_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="found the key 'palette' .* takes path=, classes="):
+        open_dataset('camvid:train,palette=x', tmp_path)
+    with pytest.raises(DatasetError, match="found 'part' twice, expected it once"):
+        open_dataset('camvid:train,part=val,part=val', tmp_path)
+    with pytest.raises(DatasetError, match="found 'split' empty, expected it once, with a value"):
+        open_dataset('camvid:train,split=', tmp_path)
 
 
 def test_data_folder_from_argument_or_environment(
@@ -142,40 +239,140 @@ def test_data_folder_from_argument_or_environment(
 
 
 def test_data_sets_without_frames_are_refused(tmp_path: Path) -> None:
-    write_split(tmp_path / 'camvid', 'val', [])
     with pytest.raises(DatasetError, match='found a split without frames'):
-        camvid(tmp_path, 'val')
+        camvid_of(tmp_path, [])
     with pytest.raises(DatasetError, match='found 0 frames, expected at least one'):
         open_dataset('synthetic:0', None)
 
 
+# -- going on without bad files ----------------------------------------------------------------
+
+
+def spoilt(tmp_path: Path, bad: set[int], count: int = 8) -> Path:
+    """Write frames whose only label is their number, some of them cut off."""
+    stems = [f'a_{index}' for index in range(count)]
+    for index, stem in enumerate(stems):
+        write_pair(tmp_path / 'camvid', stem, [[3] * (index + 1)])
+        if index in bad:
+            (tmp_path / 'camvid' / 'labels' / f'{stem}.png').write_bytes(b'\x89PNG')
+    write_split(tmp_path / 'camvid', 'train', stems)
+    return tmp_path
+
+
+def widths(dataset: FrameDataset) -> list[int]:
+    return [dataset.read(index)[1].shape[1] - 1 for index in range(len(dataset))]
+
+
+def test_bad_frames_are_replaced_by_the_next_good_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset = open_dataset('camvid:train', spoilt(tmp_path, {2, 3, 7}), on_bad='skip')
+    assert isinstance(dataset, Tolerant)
+    assert widths(dataset) == widths(dataset) == [0, 1, 4, 4, 4, 5, 6, 0]
+    assert [Path(fault.split(': ')[0]).name for fault in dataset.faults] == [
+        'a_2.png', 'a_3.png', 'a_7.png']
+    assert capsys.readouterr().err.count('camvid:train: left out: ') == 3  # each of them once
+
+
+def test_replacements_do_not_depend_on_what_was_read_before(tmp_path: Path) -> None:
+    root = spoilt(tmp_path, {2, 3, 7})
+    backwards = open_dataset('camvid:train', root, on_bad='skip')
+    found = [backwards.read(index)[1].shape[1] - 1 for index in reversed(range(8))]
+    assert found[::-1] == [0, 1, 4, 4, 4, 5, 6, 0]
+
+
+def test_missing_files_are_left_out_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = spoilt(tmp_path, set(), count=4)
+    (root / 'camvid' / 'images' / 'a_1.jpg').unlink()
+    dataset = open_dataset('camvid:train', root, on_bad='skip')
+    assert widths(dataset) == [0, 2, 3]
+    assert isinstance(dataset, Tolerant) and len(dataset.faults) == 1
+    assert 'a_1.jpg: listed, but missing' in capsys.readouterr().err
+
+
+def test_a_set_of_mostly_bad_frames_is_refused(tmp_path: Path) -> None:
+    dataset = open_dataset('camvid:train', spoilt(tmp_path, {0, 1, 2}, count=4), on_bad='skip')
+    with pytest.raises(DatasetError, match='3 of 4 frames cannot be used, .* too many'):
+        dataset.read(0)
+    assert widths(dataset) == [3, 3, 3, 3]
+
+
+def test_scores_see_every_good_frame_once(tmp_path: Path) -> None:
+    root = spoilt(tmp_path, {0, 5})
+    tolerant = open_dataset('camvid:train', root, on_bad='skip')
+    assert widths(readable(tolerant)) == [1, 2, 3, 4, 6, 7]
+    assert isinstance(tolerant, Tolerant) and len(tolerant.faults) == 2
+    subset = readable(open_dataset('camvid:train', root))
+    assert [subset.name(0), subset.sequence(0), len(subset)] == ['a_1', 'a', 6]
+
+
+def test_a_bad_frame_stops_by_default(tmp_path: Path) -> None:
+    dataset = open_dataset('camvid:train', spoilt(tmp_path, {1}))
+    dataset.read(0)
+    with pytest.raises(UnreadableError, match=r'a_1\.png: not a readable image'):
+        dataset.read(1)
+
+
 # -- splits ----------------------------------------------------------------------------------
-
-
-def kept_apart(drive: str) -> bool:
-    """Tell of one drive whether the split by drive puts it into validation."""
-    return datasets.zlib.crc32(drive.encode()) % 8 == 0
 
 
 def test_idd_split_never_cuts_through_a_drive(tmp_path: Path) -> None:
     root = tmp_path / 'idd_lite'
     stems = [f'train_{drive}_{frame:06d}' for drive in range(60) for frame in range(2)]
     for stem in stems:
-        write_pair(root, stem, np.zeros((2, 2), np.uint8))
+        write_pair(root, stem, np.zeros((2, 2)))
     write_split(root, 'train', stems)
-    train, val = idd_lite(tmp_path, 'train'), idd_lite(tmp_path, 'val')
-    drives = [{part.sequence(i) for i in range(len(part))} for part in (train, val)]
-    assert not drives[0] & drives[1]
-    assert drives[0] | drives[1] == {str(drive) for drive in range(60)}
+    train, val = (open_dataset(f'idd_lite:{split}', tmp_path) for split in ('train', 'val'))
+    assert not drives(train) & drives(val)
+    assert drives(train) | drives(val) == {str(drive) for drive in range(60)}
     assert len(train) + len(val) == len(stems)
     assert 0 < len(val) < len(train)
 
 
+def test_parts_of_a_set_share_no_drive_and_miss_no_frame(tmp_path: Path) -> None:
+    stems = [f'd{drive}_{frame}' for drive in range(30) for frame in range(3)]
+    for stem in stems:
+        write_pair(tmp_path / 'camvid', stem, [[3]])
+    write_split(tmp_path / 'camvid', 'train', stems)
+    train, val = (open_dataset(f'camvid:train,part={part},every=4', tmp_path)
+                  for part in ('train', 'val'))
+    assert not drives(train) & drives(val)
+    assert len(train) + len(val) == 90
+    assert {val.name(i) for i in range(len(val))} == {
+        stem for stem in stems if kept_apart(stem.split('_')[0], 4)}
+
+
+def test_split_files_choose_frames(tmp_path: Path) -> None:
+    for stem in ('a_1', 'a_2', 'b_1'):
+        write_pair(tmp_path / 'camvid', stem, [[3]])
+    write_split(tmp_path / 'camvid', 'train', ['a_1', 'a_2', 'b_1'])
+    (tmp_path / 'mine.txt').write_text('# a comment\nb_1.jpg\n\na_1\n')
+    dataset = open_dataset('camvid:train,split=mine.txt', tmp_path)
+    assert [dataset.name(i) for i in range(len(dataset))] == ['b_1', 'a_1']
+    (tmp_path / 'mine.txt').write_text('a_1\nc_1\nd_1\n')
+    with pytest.raises(DatasetError, match="2 of its lines name no frame, first 'c_1'"):
+        open_dataset('camvid:train,split=mine.txt', tmp_path)
+
+
+@pytest.mark.parametrize(('options', 'said'), [
+    ('part=test', "found part='test', expected train or val"),
+    ('part=val,by=colour', "found by='colour', expected one of sequence, folder, prefix, name"),
+    ('part=val,every=1', "found every='1', expected a whole number of at least 2"),
+    ('split=absent.txt', 'no such file or folder; looked for'),
+    ('part=val,every=1000000', r'none of the 1 groups \(sequence\) falls into val')])
+def test_splits_of_no_use_are_refused(tmp_path: Path, options: str, said: str) -> None:
+    write_pair(tmp_path / 'camvid', 'a_1', [[3]])
+    write_split(tmp_path / 'camvid', 'train', ['a_1'])
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(f'camvid:train,{options}', tmp_path)
+
+
 @needs_data
 def test_real_idd_split_is_disjoint_and_stays_what_it_was() -> None:
-    train, val = idd_lite(DATA, 'train'), idd_lite(DATA, 'val')
-    drives = [{part.sequence(i) for i in range(len(part))} for part in (train, val)]
-    assert not drives[0] & drives[1]
+    train, val = (open_dataset(f'idd_lite:{split}', DATA) for split in ('train', 'val'))
+    assert not drives(train) & drives(val)
     assert len(train) + len(val) == 1403
     # A run's validation scores mean something only as long as nobody moves the line.
     assert 0.05 < len(val) / 1403 < 0.25
@@ -184,13 +381,29 @@ def test_real_idd_split_is_disjoint_and_stays_what_it_was() -> None:
 @needs_data
 @pytest.mark.parametrize(('split', 'frames'), [('train', 367), ('val', 101), ('test', 233)])
 def test_real_camvid_splits(split: str, frames: int) -> None:
-    dataset = camvid(DATA, split)
+    dataset = open_dataset(f'camvid:{split}', DATA)
     assert len(dataset) == frames
     rgb, labels = dataset.read(0)
     assert rgb.shape == (360, 480, 3)
     assert labels.shape == (360, 480)
     assert set(np.unique(labels)) <= {0, 1, 2, 3, VOID}
-    assert (labels == datasets.ROAD).mean() > 0.05
+    assert (labels == ROAD).mean() > 0.05
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_a_cut_off_picture_with_a_thumbnail_is_noticed(tmp_path: Path) -> None:
+    from training.datasets.images import is_cut_off
+
+    path = write_image(tmp_path / 'a.jpg', (40, 40))
+    whole = path.read_bytes()
+    thumbnail = b'\xff\xe1' + (len(whole) + 2).to_bytes(2, 'big') + whole
+    with_thumbnail = whole[:2] + thumbnail + whole[2:]
+    assert not is_cut_off(whole) and not is_cut_off(with_thumbnail)
+    assert is_cut_off(whole[:-40]) and is_cut_off(with_thumbnail[:-40])
+    assert not is_cut_off(with_thumbnail + b'what a camera appends')
+    assert not is_cut_off(write_ids(tmp_path / 'a.png', [[1]]).read_bytes())
 
 
 # -- the rendered drive ------------------------------------------------------------------------
@@ -213,7 +426,7 @@ def test_synthetic_drive_is_sane() -> None:
     dataset = open_dataset('synthetic:12:7', None)
     assert len(dataset) == 12
     assert len({dataset.name(i) for i in range(12)}) == 12
-    assert len({dataset.sequence(i) for i in range(12)}) == 12
+    assert len(drives(dataset)) == 12
     shares = np.zeros(len(TAXONOMY))
     for index in range(12):
         rgb, labels = dataset.read(index)
@@ -223,35 +436,13 @@ def test_synthetic_drive_is_sane() -> None:
         shares += np.bincount(labels.ravel(), minlength=len(TAXONOMY)) / labels.size / 12
     assert len(shares) == len(TAXONOMY)  # no void, no other id
     assert (shares > 0.01).all()
-    assert 0.1 < shares[datasets.ROAD] < 0.6
+    assert 0.1 < shares[ROAD] < 0.6
 
 
-# -- check -----------------------------------------------------------------------------------
-
-
-def test_check_counts_shares_and_faults(tmp_path: Path) -> None:
-    write_pair(tmp_path, 'a', np.array([[3, 3], [4, 11]], np.uint8))
-    write_pair(tmp_path, 'b', np.array([[0, 99]], np.uint8))
-    report = check(FolderDataset(tmp_path, ['a', 'b'], CAMVID, ['x', 'x']))
-    assert report.frames == 1
-    assert len(report.faults) == 1 and 'class id 99' in report.faults[0]
-    np.testing.assert_allclose(report.shares, [0, 0.5, 0.25, 0, 0.25])
-    text = str(report)
-    assert '1 frames read, 1 unusable' in text
-    assert 'road          50.0%' in text
-    assert 'b.png' in text
-
-
-def test_check_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv('BISENET_DATA', raising=False)
-    assert datasets.main(['check', 'synthetic:2']) == 0
-    assert 'synthetic:2: 2 frames read, 0 unusable' in capsys.readouterr().out
-    assert datasets.main(['check', 'camvid:val']) == 1
-    assert 'pass --data FOLDER' in capsys.readouterr().err
-    root = tmp_path / 'camvid'
-    write_pair(root, 'a_1', np.array([[77]], np.uint8))
-    write_split(root, 'val', ['a_1'])
-    assert datasets.main(['check', 'camvid:val', '--data', str(tmp_path)]) == 1
-    assert 'class id 77' in capsys.readouterr().out
+@pytest.mark.parametrize('name', ['camvid11', 'cityscapes19'])
+def test_synthetic_drive_claims_only_its_road_in_other_taxonomies(name: str) -> None:
+    taxonomy = TAXONOMIES[name]
+    _, plain = open_dataset('synthetic:1', None).read(0)
+    _, other = open_dataset('synthetic:1', None, taxonomy).read(0)
+    np.testing.assert_array_equal(
+        other, np.where(plain == ROAD, taxonomy.classes.index('road'), VOID))

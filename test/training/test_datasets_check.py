@@ -1,0 +1,341 @@
+"""The checker says what is wrong with a data set, and where."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from written_datasets import (
+    Pixels, write_colours, write_ids, write_image, write_json, write_pair, write_split,
+)
+
+from training.datasets import TAXONOMIES, VOID, DatasetError
+from training.datasets.__main__ import main
+from training.datasets.check import CheckReport, check, leaks, usual_marks
+from training.datasets.guess import guess
+from training.datasets.opening import open_frames
+from training.datasets.progress import Progress
+from training.datasets.sheet import class_colours, contact_sheet, save, tile
+from training.datasets.taxonomy import Taxonomy
+from training.datasets.twins import duplicates, fingerprint, near_twins
+
+ROAD = TAXONOMIES['road']
+
+
+def report_of(root: Path, spec: str = 'ids:set', marks: tuple[str, ...] = ()) -> CheckReport:
+    return check(open_frames(spec, root, ROAD, 'skip'), spec, ROAD, marks)
+
+
+def scenery(seed: int, hw: tuple[int, int] = (48, 64)) -> Pixels:
+    """Return a picture unlike any of another seed."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
+    return cv2.resize(coarse, hw[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def write_scene(root: Path, stem: str, rgb: Pixels, ids: int | Pixels = 1) -> None:
+    labels = np.full(rgb.shape[:2], ids, np.uint8) if isinstance(ids, int) else ids
+    write_ids(root / 'images' / f'{stem}.png', rgb[..., ::-1])
+    write_ids(root / 'labels' / f'{stem}.png', labels)
+
+
+# -- one data set --------------------------------------------------------------------------------
+
+
+def test_shares_and_frames_of_each_class(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'camvid', 'x_a', [[3, 3], [4, 11]])
+    write_pair(tmp_path / 'camvid', 'y_b', [[3, 0, 0, 0]])
+    write_split(tmp_path / 'camvid', 'train', ['x_a', 'y_b'])
+    report = report_of(tmp_path, 'camvid:train')
+    np.testing.assert_allclose(report.shares, [3 / 8, 3 / 8, 1 / 8, 0, 1 / 8])
+    assert report.present == (1, 2, 1, 0, 1)
+    assert report.sizes == {(2, 2): 1, (4, 1): 1}
+    assert report.drives == {'x': 1, 'y': 1}
+    text = str(report)
+    assert 'camvid:train: 2 frames of 2 drives read, 0 unusable' in text
+    assert 'size 2x2 (1), 4x1 (1)' in text
+    assert '  road               37.5%               2\n' in text
+    assert 'note: no frame shows movable' in text
+
+
+def test_faults_are_named_and_counted_by_kind(tmp_path: Path) -> None:
+    root = tmp_path / 'camvid'
+    stems = ['good', 'unknown', 'unknown_too', 'size', 'cut', 'gone']
+    for stem in stems:
+        write_pair(root, stem, [[3, 3]])
+    write_pair(root, 'unknown', [[99, 99, 98]])
+    write_pair(root, 'unknown_too', [[99, 3]])
+    write_pair(root, 'size', [[3, 3]], image_hw=(2, 2))
+    (root / 'images' / 'cut.jpg').write_bytes(b'')
+    (root / 'labels' / 'gone.png').unlink()
+    write_split(root, 'train', stems)
+    report = report_of(tmp_path, 'camvid:train')
+    assert report.frames == 1
+    assert report.kinds == {
+        'missing': 1, 'unreadable': 1, 'with image and labels of different sizes': 1,
+        'with unknown ids, colours or names': 2}
+    assert {name: (each.frames, each.count, each.first)
+            for name, each in report.unknown.items()} == {
+        'id 98': (1, 1, 'unknown'), 'id 99': (2, 3, 'unknown')}
+    text = str(report)
+    for part in ('5 unusable', 'gone.png: listed, but missing', 'cut.jpg: not a readable image',
+                 '  2 with unknown ids', 'id 99: 3 times in 2 frames, first in unknown'):
+        assert part in text
+
+
+def test_unknown_names_come_with_a_class_map_to_fill_in(tmp_path: Path) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (2, 2))
+    write_json(tmp_path / 'set' / 'a.json', {'shapes': [
+        {'label': label, 'shape_type': 'rectangle', 'points': [[0, 0], [1, 1]]}
+        for label in ('mud', 'road', 'ice')]})
+    assert 'classes=FILE may say: {"mud": "?", "ice": "?"}' in str(
+        report_of(tmp_path, 'labelme:set'))
+
+
+def test_long_lists_of_faults_are_cut(tmp_path: Path) -> None:
+    stems = [f'a_{n:02d}' for n in range(15)]
+    for stem in stems:
+        write_pair(tmp_path / 'camvid', stem, [[77]])
+    write_split(tmp_path / 'camvid', 'val', stems)
+    text = str(report_of(tmp_path, 'camvid:val'))
+    assert text.count('fault:') == 10
+    assert '... and 5 more' in text
+
+
+def test_frames_without_road_and_void_frames_are_noted(tmp_path: Path) -> None:
+    for stem, ids in (('a', [[1, 0]]), ('b', [[0, 2]]), ('c', [[255, 255]])):
+        write_pair(tmp_path / 'set', stem, ids)
+    report = report_of(tmp_path)
+    assert (report.empty, report.void) == (('b',), ('c',))
+    assert 'note: 1 frame without road, first b' in str(report)
+    assert 'note: 1 frame void all over, first c' in str(report)
+    assert report_of(tmp_path, marks=('ground', 'movable')).empty == ('a',)
+    with pytest.raises(DatasetError, match="found the class 'sky'"):
+        report_of(tmp_path, marks=('sky',))
+
+
+def test_frames_are_expected_to_show_road_or_anything() -> None:
+    assert usual_marks(ROAD) == ('road',)
+    assert usual_marks(Taxonomy('t', ('background', 'cat', 'dog'))) == ('cat', 'dog')
+
+
+def test_duplicates_are_noted(tmp_path: Path) -> None:
+    write_scene(tmp_path / 'set', 'a', scenery(1))
+    write_scene(tmp_path / 'set', 'b', scenery(1))
+    write_scene(tmp_path / 'set', 'c', scenery(1), ids=2)
+    write_scene(tmp_path / 'set', 'd', scenery(2))
+    text = str(report_of(tmp_path))
+    assert 'note: 2 frames in the set a second time, first a = b = c' in text
+    assert 'note: 1 of these with other labels the second time, first a and b' in text
+
+
+# -- several data sets ---------------------------------------------------------------------------
+
+
+def test_leaks_between_data_sets(tmp_path: Path) -> None:
+    for stem, seed in (('a_1', 1), ('b_1', 2), ('c_1', 3)):
+        write_scene(tmp_path / 'one', stem, scenery(seed))
+    brighter = np.clip(scenery(2).astype(int) + 9, 0, 255).astype(np.uint8)
+    for stem, rgb in (('x_1', scenery(1)), ('y_1', brighter), ('c_2', scenery(4))):
+        write_scene(tmp_path / 'two', stem, rgb)
+    found = leaks([report_of(tmp_path, 'ids:one'), report_of(tmp_path, 'ids:two')])
+    assert found == [
+        'leak: ids:one and ids:two share 1 frame, first a_1 = x_1',
+        'leak: 1 frame of ids:one with a near twin in ids:two, first b_1 ~ y_1',
+        'leak: ids:one and ids:two share the drives c']
+
+
+def test_sets_that_share_nothing_leak_nothing(tmp_path: Path) -> None:
+    write_scene(tmp_path / 'one', 'a', scenery(1))
+    write_scene(tmp_path / 'two', 'b', scenery(2))
+    reports = [report_of(tmp_path, 'ids:one'), report_of(tmp_path, 'ids:two')]
+    assert leaks(reports) == []
+    assert leaks(reports[:1]) == []
+
+
+@pytest.mark.parametrize('change', ['jpeg', 'half', 'darker'])
+def test_near_twins_survive_what_is_done_to_pictures(change: str) -> None:
+    rgb = scenery(5, (240, 320))
+    other = rgb
+    if change == 'jpeg':
+        other = cv2.imdecode(
+            cv2.imencode('.jpg', rgb, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
+    elif change == 'half':
+        other = cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    else:
+        other = (rgb * 0.8).astype(np.uint8)
+    none = np.zeros((1, 1), np.uint8)
+    left = [fingerprint('a', rgb, none), fingerprint('b', scenery(6), none)]
+    right = [fingerprint('c', scenery(7), none), fingerprint('d', other, none)]
+    assert [(a.name, b.name) for a, b, _ in near_twins(left, right)] == [('a', 'd')]
+    assert duplicates([*left, *right]) == []
+    assert near_twins(left, []) == []
+
+
+# -- contact sheet -------------------------------------------------------------------------------
+
+
+def test_tiles_show_labels_over_the_frame() -> None:
+    rgb = np.full((2, 4, 3), 100, np.uint8)
+    labels = np.array([[0, 1, 255, 3]] * 2, np.uint8)
+    found = tile('a', rgb, labels, ROAD).rgb
+    assert found.shape == (160, 320, 3)
+    colours = class_colours(ROAD).astype(int)
+    assert found[80, 40].tolist() == [100, 100, 100]  # background stays as it is
+    np.testing.assert_allclose(found[80, 120], (colours[1] + 100) / 2, atol=1)
+    assert found[80, 200].tolist() == [25, 25, 25]  # void is dark
+    np.testing.assert_allclose(found[80, 280], (colours[3] + 100) / 2, atol=1)
+
+
+@pytest.mark.parametrize('name', TAXONOMIES)
+def test_classes_have_different_colours(name: str) -> None:
+    classes = len(TAXONOMIES[name].classes)
+    colours = class_colours(TAXONOMIES[name])[[*range(classes), VOID]].astype(int)
+    apart = np.abs(colours[:, None] - colours[None]).sum(-1) + 999 * np.eye(classes + 1)
+    assert apart.min() > 25
+
+
+def test_sheets_hold_every_tile_and_a_legend(tmp_path: Path) -> None:
+    tiles = [tile(str(n), scenery(n), np.ones((48, 64), np.uint8), ROAD) for n in range(5)]
+    sheet = contact_sheet([('first', tiles), ('second', tiles[:1])], ROAD)
+    assert sheet.shape[1:] == (1280, 3)
+    assert sheet.shape[0] > 3 * 240  # two rows and one
+    path = tmp_path / 'sheet.png'
+    save(sheet, path)
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], sheet)
+    with pytest.raises(DatasetError, match=r'sheet\.nope: cannot be written'):
+        save(sheet, tmp_path / 'sheet.nope')
+    with pytest.raises(DatasetError, match=r'sheet\.png: cannot be written; is its folder there'):
+        save(sheet, tmp_path / 'absent' / 'sheet.png')
+
+
+# -- progress ------------------------------------------------------------------------------------
+
+
+def test_progress_into_a_file_says_every_tenth_once() -> None:
+    stream = io.StringIO()
+    progress = Progress('set', 40, stream)
+    for done in range(41):
+        progress.show(done)
+    progress.clear()
+    assert stream.getvalue().splitlines() == [f'set: {10 * n} %' for n in range(1, 11)]
+
+
+def test_progress_on_a_terminal_is_one_line() -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    progress = Progress('set', 4, stream)
+    progress.show(4)
+    progress.clear()
+    assert stream.getvalue() == f'\rset [{"#" * 30}] 4/4, 0 s left \r\x1b[K'
+
+
+# -- guessing ------------------------------------------------------------------------------------
+
+
+def test_layouts_are_told_apart(tmp_path: Path) -> None:
+    write_image(tmp_path / 'a/leftImg8bit/train/ulm/ulm_0_1_leftImg8bit.png', (1, 1))
+    write_ids(tmp_path / 'a/gtFine/train/ulm/ulm_0_1_gtFine_labelIds.png', [[7]])
+    assert guess(tmp_path / 'a').specs == (f'cityscapes:train,path={tmp_path / "a"}',)
+    write_image(tmp_path / 'b/leftImg8bit/val/201/frame1_leftImg8bit.jpg', (1, 1))
+    write_ids(tmp_path / 'b/gtFine/val/201/frame1_gtFine_labellevel3Ids.png', [[7]])
+    assert guess(tmp_path / 'b').specs == (f'idd:val,path={tmp_path / "b"}',)
+    write_image(tmp_path / 'c/leftImg8bit/val/2/1_image.jpg', (1, 1))
+    write_ids(tmp_path / 'c/gtFine/val/2/1_label.png', [[0]])
+    assert guess(tmp_path / 'c').specs == (f'idd_lite:val,path={tmp_path / "c"}',)
+    write_pair(tmp_path / 'CamVid', 'a', [[3]])
+    for split in ('train', 'val'):
+        write_split(tmp_path / 'CamVid', split, ['a'])
+    assert guess(tmp_path / 'CamVid').specs == tuple(
+        f'camvid:{split},path={tmp_path / "CamVid"}' for split in ('train', 'val'))
+    write_ids(tmp_path / 'segnet/trainannot/a.png', [[3]])
+    assert guess(tmp_path / 'segnet').specs == (f'camvid:train,path={tmp_path / "segnet"}',)
+
+
+def test_users_own_are_told_apart(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'ids', 'a', [[1]])
+    assert guess(tmp_path / 'ids').specs == (f'ids:{tmp_path / "ids"}',)
+    write_image(tmp_path / 'colours' / 'a.jpg', (1, 2))
+    write_colours(tmp_path / 'colours' / 'a.png', [[(0, 0, 0), (32, 224, 224)]])
+    assert guess(tmp_path / 'colours').specs == (
+        f'masks:{tmp_path / "colours"},palette=bisenetv2_tf2',)
+    write_colours(tmp_path / 'colours' / 'a.png', [[(1, 2, 3), (4, 5, 6)]])
+    with pytest.raises(DatasetError, match=r'2 colours; write one, starting from '
+                                           r'{"1,2,3": "\?", "4,5,6": "\?"}'):
+        guess(tmp_path / 'colours')
+    write_json(tmp_path / 'lm' / 'x' / 'a.json', {'shapes': []})
+    assert guess(tmp_path / 'lm').specs == (f'labelme:{tmp_path / "lm"}',)
+    assert guess(tmp_path / 'lm/x/a.json').specs == (f'labelme:{tmp_path / "lm/x/a.json"}',)
+
+
+def test_coco_files_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / 'coco' / 'all.json'
+    content = {'images': [{'file_name': 'a.jpg'}], 'annotations': [{}], 'categories': []}
+    write_json(path, content)
+    with pytest.raises(DatasetError, match=r'looks like COCO, but where are the images\? Say'):
+        guess(path)
+    write_image(tmp_path / 'coco' / 'images' / 'a.jpg', (1, 1))
+    assert guess(path).specs == (f'coco:{path},images={tmp_path / "coco/images"}',)
+    write_json(path, {**content, 'annotations': [{'segments_info': []}]})
+    with pytest.raises(DatasetError, match=r'where are the images and masks\? .*panoptic=FOLDER'):
+        guess(path)
+    (tmp_path / 'coco' / 'all').mkdir()
+    assert guess(path).specs == (
+        f'coco_panoptic:{path},images={tmp_path / "coco/images"},panoptic='
+        f'{tmp_path / "coco/all"}',)
+
+
+@pytest.mark.parametrize(('name', 'text', 'said'), [
+    ('a.json', '[', 'not readable as JSON'), ('a.json', '{}', 'found neither labelme'),
+    ('a.txt', 'x', r'no data set of a known layout; .*KIND:')])
+def test_unknown_layouts_are_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        guess(tmp_path / name)
+
+
+def test_what_every_layout_needs_is_listed(tmp_path: Path) -> None:
+    write_image(tmp_path / 'photo.jpg', (1, 1))
+    with pytest.raises(DatasetError, match=r'(?s)leftImg8bit.*labelme.*masks.*COCO'):
+        guess(tmp_path)
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def test_command_ends_with_1_where_a_file_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv('BISENET_DATA', raising=False)
+    assert main(['check', 'synthetic:2']) == 0
+    assert 'synthetic:2: 2 frames of 2 drives read, 0 unusable' in capsys.readouterr().out
+    assert main(['check', 'camvid:val']) == 1
+    assert 'pass --data FOLDER' in capsys.readouterr().err
+    root = tmp_path / 'camvid'
+    write_pair(root, 'a_1', [[77]])
+    write_split(root, 'val', ['a_1'])
+    assert main(['check', 'camvid:val', '--data', str(tmp_path)]) == 1
+    assert 'class id 77' in capsys.readouterr().out
+    assert main(['check', str(tmp_path / 'absent')]) == 1
+    assert 'no such file or folder' in capsys.readouterr().err
+
+
+def test_command_takes_a_path_another_taxonomy_and_draws_a_sheet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_pair(tmp_path / 'mine', 'a', [[0, 1, 2]])
+    taxonomy = write_json(tmp_path / 'yard.json', ['rest', 'gravel', 'grass'])
+    sheet = tmp_path / 'sheet.png'
+    assert main(['check', str(tmp_path / 'mine'), '--taxonomy', str(taxonomy), '--mark', 'grass',
+                 '--sheet', str(sheet)]) == 0
+    out = capsys.readouterr().out
+    assert f'taken for ids:{tmp_path / "mine"} (a.png holds ids)' in out
+    assert f'  {"gravel":<16}   33.3%               1\n' in out
+    assert cv2.imread(str(sheet)).shape[1] == 1280
+
+
+def test_command_warns_of_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['check', 'synthetic:3:1', 'synthetic:2:1']) == 0
+    assert 'leak: synthetic:3:1 and synthetic:2:1 share 2 frames' in capsys.readouterr().out

@@ -1,0 +1,200 @@
+"""COCO's annotations, down to exact labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from written_datasets import write_colours, write_image, write_json
+
+from training.datasets import (
+    TAXONOMIES, VOID, DatasetError, SizeError, UnknownClassError, UnreadableError, open_dataset,
+)
+from training.datasets.runs import counts_of, mask_of
+
+#: A mask and its compressed text as pycocotools 2.0.11 writes it.
+MASK = np.array([
+    [1, 0, 0, 0, 0, 0, 0],
+    [0, 0, 1, 1, 1, 0, 0],
+    [0, 0, 1, 1, 1, 0, 0],
+    [0, 0, 1, 1, 1, 0, 1],
+    [0, 0, 0, 0, 0, 0, 0],
+    [0, 0, 0, 0, 0, 0, 0]], np.uint8)
+TEXT = '01<2G0008NG'
+COUNTS = [0, 1, 12, 3, 3, 3, 3, 3, 11, 1, 2]
+
+CATEGORIES = [{'id': 1, 'name': 'road'}, {'id': 18, 'name': 'car'}, {'id': 90, 'name': 'unused'}]
+
+
+def written(tmp_path: Path, *segmentations: tuple[int, object], hw: tuple[int, int] = (4, 6),
+            file_name: str = 'n/a_1.jpg') -> Path:
+    write_image(tmp_path / 'photos' / file_name, hw)
+    write_json(tmp_path / 'map.json', {'car': 'movable'})
+    return write_json(tmp_path / 'coco.json', {
+        'images': [{'id': 7, 'file_name': file_name, 'height': hw[0], 'width': hw[1]}],
+        'categories': CATEGORIES,
+        'annotations': [{'id': number, 'image_id': 7, 'category_id': category,
+                         'segmentation': found, 'iscrowd': 0}
+                        for number, (category, found) in enumerate(segmentations, 1)]})
+
+
+SPEC = 'coco:coco.json,images=photos,classes=map.json'
+
+
+def labels(tmp_path: Path, options: str = '') -> list[list[int]]:
+    return open_dataset(SPEC + options, tmp_path).read(0)[1].tolist()
+
+
+def test_polygons_hold_the_pixels_whose_centres_they_cover(tmp_path: Path) -> None:
+    written(tmp_path, (1, [[0, 1, 4, 1, 4, 3, 0, 3], [5, 0, 6, 0, 6, 1, 5, 1]]),
+            (18, [[2.7, 1.3, 5.7, 1.3, 5.7, 2.3, 2.7, 2.3]]))
+    assert labels(tmp_path) == [
+        [0, 0, 0, 0, 0, 1],
+        [1, 1, 1, 3, 3, 3],
+        [1, 1, 1, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0]]
+    assert labels(tmp_path, ',unlabelled=void')[3] == [VOID] * 6
+
+
+def test_polygons_over_the_edge_are_cut(tmp_path: Path) -> None:
+    written(tmp_path, (1, [[-5, -5, 1, -5, 1, 1, -5, 1], [9, 9, 12, 9, 12, 12]]), hw=(2, 2))
+    assert labels(tmp_path) == [[1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize('counts', [COUNTS, TEXT])
+def test_runs(tmp_path: Path, counts: object) -> None:
+    written(tmp_path, (1, {'size': [6, 7], 'counts': counts}), hw=(6, 7))
+    assert labels(tmp_path) == MASK.tolist()
+
+
+def compressed(counts: list[int]) -> str:
+    """Write run lengths as COCO does: five bits a character, differences from the fourth on."""
+    text = ''
+    for place, count in enumerate(counts):
+        value = count - (counts[place - 2] if place > 2 else 0)
+        while True:
+            bits, value = value & 31, value >> 5
+            done = value == (-1 if bits & 16 else 0)
+            text += chr(48 + bits + (0 if done else 32))
+            if done:
+                break
+    return text
+
+
+def test_compressed_runs_of_the_reference() -> None:
+    assert compressed(COUNTS) == TEXT
+    assert counts_of(TEXT) == COUNTS
+
+
+@given(st.lists(st.integers(0, 1 << 22), max_size=40))
+def test_compressed_runs_come_back(counts: list[int]) -> None:
+    assert counts_of(compressed(counts)) == counts
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 1 << 32))
+def test_masks_come_back(height: int, width: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < 0.5
+    columns = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(columns)) + 1
+    runs = np.diff([0, *edges, columns.size]).tolist()
+    np.testing.assert_array_equal(
+        mask_of([0, *runs] if columns[0] else runs, (height, width)), mask)
+
+
+@pytest.mark.parametrize('text', ['01<2G0008N', '0', 'o', 'a b', '~'])
+def test_damaged_runs_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match='found the character|cut off|the runs make'):
+        mask_of(text, (6, 7))
+
+
+def test_names_and_sequences(tmp_path: Path) -> None:
+    written(tmp_path)
+    dataset = open_dataset(SPEC, tmp_path)
+    assert (dataset.name(0), dataset.sequence(0)) == ('n/a_1', 'n')
+    assert dataset.read(0)[1].max() == 0  # an image without annotations is all background
+
+
+@pytest.mark.parametrize(('segmentation', 'error', 'said'), [
+    ({'size': [9, 9], 'counts': [81]}, SizeError, 'was made on 9x9 pixels, but its image has 6x4'),
+    ({'size': [4, 6], 'counts': [23]}, UnreadableError, 'the runs make 23 pixels, expected 6x4'),
+    ({'counts': [24]}, UnreadableError, "annotation 1 cannot be drawn .'size'"),
+    ([[1, 2, 3]], UnreadableError, 'annotation 1 cannot be drawn'),
+    (None, UnreadableError, 'segmentation of type NoneType, expected polygons')])
+def test_damaged_annotations_are_refused(
+    tmp_path: Path, segmentation: object, error: type[DatasetError], said: str,
+) -> None:
+    written(tmp_path, (1, segmentation))
+    with pytest.raises(error, match=rf'coco\.json: n/a_1.*{said}'):
+        open_dataset(SPEC, tmp_path).read(0)
+
+
+def test_categories_need_a_class(tmp_path: Path) -> None:
+    written(tmp_path, (1, []), (18, []))
+    with pytest.raises(UnknownClassError, match=r"found the class 'car', .*classes=FILE"):
+        open_dataset('coco:coco.json,images=photos', tmp_path)
+    written(tmp_path, (5, []))
+    with pytest.raises(UnknownClassError, match='found category 5, which "categories" does not'):
+        open_dataset(SPEC, tmp_path).read(0)
+
+
+def test_files_of_other_formats_are_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    with pytest.raises(DatasetError, match=r'where are the images\? Add images=FOLDER'):
+        open_dataset('coco:coco.json', tmp_path)
+    with pytest.raises(DatasetError, match="photos is a folder, expected COCO's JSON file"):
+        open_dataset('coco:photos,images=photos', tmp_path)
+    write_json(tmp_path / 'coco.json', {'shapes': []})
+    with pytest.raises(DatasetError, match=r"coco\.json: found no list of 'annotations'"):
+        open_dataset(SPEC, tmp_path)
+    write_json(tmp_path / 'coco.json', {'annotations': [{'id': 1}]})
+    with pytest.raises(DatasetError, match=r"coco\.json: an entry lacks 'image_id'"):
+        open_dataset(SPEC, tmp_path)
+
+
+# -- panoptic ------------------------------------------------------------------------------------
+
+PANOPTIC = 'coco_panoptic:coco.json,images=photos,panoptic=segments,classes=map.json'
+
+
+def panoptic(tmp_path: Path, *segments: tuple[int, int]) -> None:
+    written(tmp_path, hw=(2, 3))
+    # Ids count in red, then green by 256, then blue by 65536.
+    write_colours(tmp_path / 'segments' / 'a_1.png', [
+        [(1, 0, 0), (1, 1, 0), (2, 0, 1)], [(0, 0, 0), (1, 1, 0), (1, 0, 0)]])
+    write_json(tmp_path / 'coco.json', {
+        'images': [{'id': 7, 'file_name': 'n/a_1.jpg'}, {'id': 8, 'file_name': 'n/b.jpg'}],
+        'categories': CATEGORIES,
+        'annotations': [{'image_id': 7, 'file_name': 'a_1.png', 'segments_info': [
+            {'id': number, 'category_id': category} for number, category in segments]}]})
+
+
+def test_panoptic_masks(tmp_path: Path) -> None:
+    panoptic(tmp_path, (1, 1), (257, 18), (65538, 1))
+    dataset = open_dataset(PANOPTIC, tmp_path)
+    assert len(dataset) == 1  # the other image has no annotation
+    assert dataset.read(0)[1].tolist() == [[1, 3, 1], [VOID, 3, 1]]
+    filled = open_dataset(f'{PANOPTIC},unlabelled=background', tmp_path)
+    assert filled.read(0)[1].tolist() == [[1, 3, 1], [0, 3, 1]]
+
+
+def test_panoptic_faults(tmp_path: Path) -> None:
+    panoptic(tmp_path, (1, 1))
+    with pytest.raises(UnknownClassError, match='found segment 257, segment 65538, which the'
+                       ) as caught:
+        open_dataset(PANOPTIC, tmp_path).read(0)
+    assert caught.value.counts == {'segment 257': 2, 'segment 65538': 1}
+    with pytest.raises(DatasetError, match=r'where are the panoptic masks\? Add panoptic=FOLDER'):
+        open_dataset('coco_panoptic:coco.json,images=photos', tmp_path)
+    written(tmp_path, (1, []))
+    with pytest.raises(DatasetError, match="an entry lacks 'segments_info', .*open it as coco:"):
+        open_dataset(PANOPTIC, tmp_path)
+
+
+def test_the_taxonomy_decides_what_counts_as_unlabelled(tmp_path: Path) -> None:
+    written(tmp_path, (1, [[0, 0, 1, 0, 1, 1, 0, 1]]), hw=(1, 2))
+    spec = 'coco:coco.json,images=photos'
+    nineteen = open_dataset(spec, tmp_path, TAXONOMIES['cityscapes19'])
+    assert nineteen.read(0)[1].tolist() == [[0, VOID]]

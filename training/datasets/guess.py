@@ -1,0 +1,158 @@
+"""Which kind of data set a folder or file is, by its layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from training.datasets.base import DatasetError
+from training.datasets.images import IMAGE_SUFFIXES, read_mask
+from training.datasets.masks import packed
+from training.datasets.own import LABEL_FOLDERS
+from training.datasets.tables import PALETTES
+
+#: What each layout would need, for the message when none fits.
+NEEDED = """\
+  Cityscapes, IDD   leftImg8bit/SPLIT/CITY/*_leftImg8bit.* and gtFine/SPLIT/CITY/*_gtFine_*
+  CamVid, IDD-lite  images/, labels/ and splits/*.txt in a folder named camvid or idd_lite
+  labelme           a .json file with "shapes" beside each image
+  masks             images/ and labels/ (or masks/), or image and .png of one name in one folder
+  COCO              a .json file with "images", "annotations" and "categories\""""
+
+_LOOKED_AT = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """The data sets that a path was taken for, and why."""
+
+    specs: tuple[str, ...]
+    reason: str
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _splits(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def of_cities(path: Path) -> Guess:
+    """Tell Cityscapes, IDD and IDD-lite apart by the names of their files."""
+    splits = [split for split in _splits(path / 'leftImg8bit')
+              if (path / 'gtFine' / split).is_dir()]
+    if any((path / 'gtFine').glob('*/*/*_label.png')):
+        kind, reason = 'idd_lite', 'gtFine holds *_label.png'
+    elif any(stem.parent.name in stem.name for stem in islice(
+            (path / 'leftImg8bit').glob('*/*/*'), _LOOKED_AT)):
+        kind, reason = 'cityscapes', 'the names of images begin with their city'
+    else:
+        kind, reason = 'idd', 'the layout is that of Cityscapes, but names begin with no city'
+    return Guess(tuple(f'{kind}:{split},path={path}' for split in splits), reason)
+
+
+def of_json(path: Path) -> Guess:
+    """
+    Tell COCO's formats and labelme's apart.
+
+    Raises
+    ------
+    DatasetError
+        If it is none of them, or the images are not to be found.
+
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DatasetError(f'{path}: not readable as JSON ({error}); mend it.') from error
+    if isinstance(found, dict) and 'shapes' in found:
+        return Guess((f'labelme:{path}',), 'it holds "shapes"')
+    if not isinstance(found, dict) or not {'images', 'annotations', 'categories'} <= found.keys():
+        raise DatasetError(f'{path}: found neither labelme\'s "shapes" nor COCO\'s "images", '
+                           '"annotations" and "categories".')
+    first = next((each.get('file_name', '') for each in found['images']), '')
+    folders = [path.parent / 'images', path.parent, path.parent.parent / 'images',
+               *(path.parent.parent / split for split in ('train2017', 'val2017'))]
+    images = next((each for each in folders if first and (each / first).is_file()), None)
+    panoptic = any('segments_info' in each for each in found['annotations'])
+    kind, more = ('coco_panoptic', ',panoptic=FOLDER') if panoptic else ('coco', '')
+    if images is None or (panoptic and not path.with_suffix('').is_dir()):
+        raise DatasetError(
+            f'{path}: looks like COCO, but where are the images{" and masks" if panoptic else ""}'
+            f'? Say so: {kind}:{path},images={images or "FOLDER"}{more}.')
+    more = f',panoptic={path.with_suffix("")}' if panoptic else ''
+    return Guess((f'{kind}:{path},images={images}{more}',), 'it holds COCO annotations')
+
+
+def of_masks(path: Path) -> Guess | None:
+    """
+    Tell masks of ids and of colours apart; None where there are no masks.
+
+    Raises
+    ------
+    DatasetError
+        If no palette that is known by name has the colours.
+
+    """
+    folder = next((path / each for each in LABEL_FOLDERS
+                   if (path / 'images').is_dir() and (path / each).is_dir()), path)
+    masks = list(islice((each for each in sorted(folder.rglob('*.png'))
+                         if folder != path or any(
+                             each.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES
+                             if suffix != '.png')), _LOOKED_AT))
+    if not masks:
+        return None
+    colours: set[tuple[int, int, int]] = set()
+    for each in masks:
+        found = read_mask(each)
+        if found.ndim == 2:
+            return Guess((f'ids:{path}',), f'{each.name} holds ids')
+        colours |= {(v >> 16, v >> 8 & 255, v & 255) for v in np.unique(packed(found)).tolist()}
+    for name, palette in PALETTES.items():
+        if colours <= palette.keys():
+            return Guess((f'masks:{path},palette={name}',), f'the colours are those of {name}')
+    template = json.dumps({','.join(map(str, colour)): '?' for colour in sorted(colours)[:16]})
+    raise DatasetError(
+        f'{path}: holds colour masks, but no known palette has their {len(colours)} colours; '
+        f'write one, starting from {template}, and check masks:{path},palette=FILE.')
+
+
+def guess(path: Path) -> Guess:
+    """
+    Guess what a path holds.
+
+    Raises
+    ------
+    DatasetError
+        If it is nothing known; the message lists what each layout needs.
+
+    """
+    if path.is_file() and path.suffix.lower() == '.json':
+        return of_json(path)
+    if path.is_dir():
+        names = _names(path)
+        if {'leftImg8bit', 'gtFine'} <= names:
+            return of_cities(path)
+        for kind in ('camvid', 'idd_lite'):
+            if kind in path.resolve().name.lower() and {'images', 'labels', 'splits'} <= names:
+                splits = (sorted(each.stem for each in (path / 'splits').glob('*.txt'))
+                          if kind == 'camvid' else ['train', 'val'])
+                return Guess(tuple(f'{kind}:{split},path={path}' for split in splits),
+                             f'the folder is named {path.resolve().name}')
+        if 'trainannot' in names:
+            return Guess(tuple(
+                f'camvid:{split},path={path}' for split in ('train', 'val', 'test')
+                if f'{split}annot' in names), 'it holds trainannot')
+        jsons = list(islice(sorted(path.rglob('*.json')), _LOOKED_AT))
+        if any(b'"shapes"' in each.read_bytes() for each in jsons):
+            return Guess((f'labelme:{path}',), 'its .json files hold "shapes"')
+        if (found := of_masks(path)) is not None:
+            return found
+    raise DatasetError(
+        f'{path}: found no data set of a known layout; say which kind it is (KIND:{path}), or '
+        f'give it one of these:\n{NEEDED}')

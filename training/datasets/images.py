@@ -1,0 +1,166 @@
+"""Read pictures and masks exactly as they are in their files."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from training.datasets.base import Pixels, UnreadableError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
+MASK_SUFFIXES = ('.png', '.bmp', '.tif', '.tiff', '.pgm', '.ppm')
+
+_PNG = b'\x89PNG\r\n\x1a\n'
+_HEADER_END = len(_PNG) + 8 + 13 + 4  # signature; length and type, data and CRC of IHDR
+_GREY, _INDEXED = 0, 3
+
+
+def read_bytes(path: Path) -> bytes:
+    """
+    Return a file's content.
+
+    Raises
+    ------
+    UnreadableError
+        If it cannot be read, or is empty.
+
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableError(f'{path}: cannot be read ({error.strerror}); mend or unlist it.'
+                              ) from error
+    if not content:
+        raise UnreadableError(f'{path}: not a readable image: it is empty; replace or unlist it.')
+    return content
+
+
+def is_cut_off(content: bytes) -> bool:
+    """
+    Tell whether a JPEG file ends before its picture does.
+
+    Older OpenCV decodes such files to a picture with a grey part. Segments are walked up to the
+    scan, so that the end of a thumbnail is not taken for the end.
+
+    """
+    if not content.startswith(b'\xff\xd8'):
+        return False
+    at = 2
+    while at + 4 <= len(content):
+        if content[at] != 0xFF:
+            return False  # not what a JPEG file looks like: for the decoder to judge
+        marker = content[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xDA:
+            return content.find(b'\xff\xd9', at) < 0
+        at += 2 + struct.unpack_from('>H', content, at + 2)[0]
+    return True
+
+
+def decode(content: bytes, flags: int, where: str) -> npt.NDArray[Any]:
+    """
+    Return a decoded image in OpenCV's channel order.
+
+    Raises
+    ------
+    UnreadableError
+        If it is no image, or cut off.
+
+    """
+    try:
+        found = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise UnreadableError(
+            f'{where}: not a readable image ({error.err}); replace or unlist it.') from error
+    if found is None or is_cut_off(content):
+        raise UnreadableError(f'{where}: not a readable image; replace or unlist it.')
+    return found
+
+
+def decode_rgb(content: bytes, where: str) -> Pixels:
+    """Return ``uint8[H, W, 3]`` RGB, turned upright where the file says how (Exif)."""
+    return cv2.cvtColor(decode(content, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB)
+
+
+def read_rgb(path: Path) -> Pixels:
+    """
+    Return a picture file as ``uint8[H, W, 3]`` RGB.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not a readable image.
+
+    """
+    return decode_rgb(read_bytes(path), str(path))
+
+
+def samples_of_png(content: bytes, where: str) -> Pixels | None:
+    """
+    Return the stored samples of a PNG file where OpenCV would change them, None for other files.
+
+    OpenCV replaces indices by the colour table's colours, and spreads grey values of fewer than 8
+    bits over 0..255. In label masks (of VOC's kind, or of one bit) the stored numbers are the
+    classes. So the header of an indexed file is rewritten to that of a grey one, and the spread
+    undone.
+
+    """
+    if not content.startswith(_PNG) or len(content) < _HEADER_END:
+        return None
+    header = bytearray(content[len(_PNG) + 8:_HEADER_END - 4])
+    depth, colour_type = header[8], header[9]
+    if colour_type != _INDEXED and (colour_type != _GREY or depth >= 8):
+        return None
+    header[9] = _GREY
+    chunk = b'IHDR' + bytes(header)
+    kept, at = [], _HEADER_END
+    while at + 8 <= len(content):
+        length = struct.unpack_from('>I', content, at)[0]
+        end = at + 12 + length
+        # A grey image must not have a colour table, and a transparency of another length.
+        if content[at + 4:at + 8] not in (b'PLTE', b'tRNS'):
+            kept.append(content[at:end])
+        at = end
+    grey = (_PNG + struct.pack('>I', 13) + chunk + struct.pack('>I', zlib.crc32(chunk))
+            + b''.join(kept))
+    values = decode(grey, cv2.IMREAD_UNCHANGED, where)
+    if depth not in (1, 2, 4, 8) or values.ndim != 2:
+        raise UnreadableError(f'{where}: not a readable image; replace or unlist it.')
+    return values // (255 // ((1 << depth) - 1))
+
+
+def read_mask(path: Path) -> npt.NDArray[Any]:
+    """
+    Return a label mask without changing a value.
+
+    Returns
+    -------
+    uint8[H, W], uint16[H, W] or uint8[H, W, 3]
+        Ids (also of files with a colour table, or of fewer bits), or RGB colours; an alpha
+        channel is dropped.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not a readable image, or of another type.
+
+    """
+    content = read_bytes(path)
+    if (samples := samples_of_png(content, str(path))) is not None:
+        return samples
+    found = decode(content, cv2.IMREAD_UNCHANGED, str(path))
+    if found.ndim == 2 and found.dtype in (np.uint8, np.uint16):
+        return found
+    if found.ndim == 3 and found.dtype == np.uint8 and found.shape[2] in (3, 4):
+        return cv2.cvtColor(found[..., :3], cv2.COLOR_BGR2RGB)
+    raise UnreadableError(
+        f'{path}: found {found.dtype}{list(found.shape)}, expected class ids of 8 or 16 bits or '
+        'RGB colours of 8 bits; convert it.')

@@ -1,0 +1,256 @@
+"""The folder layouts of public data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from training.datasets.base import (
+    VOID, DatasetError, FrameDataset, Pixels, UnreadableError, data_root,
+)
+from training.datasets.classes import ClassMap, id_table
+from training.datasets.files import FileDataset, Frame, FrameReader, IdMasks, picture_of
+from training.datasets.images import read_bytes
+from training.datasets.own import unpaired
+from training.datasets.selection import kept_apart, listed_names, select
+from training.datasets.shapes import fill_polygon
+from training.datasets.spec import Request
+from training.datasets.tables import (
+    CAMVID_IDS, CAMVID_TO, CITYSCAPES_IDS, CITYSCAPES_TO, CITYSCAPES_TRAIN_IDS, IDD_IDS,
+    IDD_LEVEL3_IDS, IDD_LITE_IDS, IDD_LITE_TO, IDD_TO,
+)
+
+_IMAGES = 'leftImg8bit'
+
+
+def folder_of(request: Request, name: str) -> Path:
+    """
+    Return the folder of ``path=``, or the one of that name in the data folder.
+
+    Raises
+    ------
+    DatasetError
+        If it is not there.
+
+    """
+    if (named := request.option_path('path')) is not None:
+        return named
+    root = data_root(request.root) / name
+    if not root.is_dir():
+        raise DatasetError(
+            f'{request.spec}: found no folder {root}; put the data set there, or say where it is '
+            f'with {request.kind}:{request.argument},path=FOLDER.')
+    return root
+
+
+def pairs(root: Path, stems: list[str], sequences: list[str]) -> list[Frame]:
+    """Return frames of ``images/<stem>.jpg`` and ``labels/<stem>.png``."""
+    return [Frame(stem, sequence, root / 'images' / f'{stem}.jpg', root / 'labels' / f'{stem}.png')
+            for stem, sequence in zip(stems, sequences, strict=True)]
+
+
+def camvid(request: Request) -> FrameDataset:
+    """
+    Open CamVid's ``train``, ``val`` or ``test`` split (Brostow et al. 2009).
+
+    Either ``images``, ``labels`` and ``splits``, or the folders of the SegNet tutorial (``train``
+    and ``trainannot``, and so on). ``test`` contains ``Seq05VD``, the one drive that no other
+    split has seen: report it apart.
+
+    """
+    root, split = folder_of(request, 'camvid'), request.argument
+    labels = root / f'{split}annot'
+    if labels.is_dir():
+        frames = [Frame(path.stem, path.stem.split('_')[0], root / split / path.name, path)
+                  for path in sorted(labels.glob('*.png'))]
+    else:
+        stems = listed_names(root / 'splits' / f'{split}.txt')
+        frames = pairs(root, stems, [stem.split('_')[0] for stem in stems])
+    table = id_table(CAMVID_IDS, request.class_map(CAMVID_TO), request.spec)
+    return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad)
+
+
+def idd_lite(request: Request) -> FrameDataset:
+    """
+    Open our ``train`` or ``val`` split of IDD-lite's labelled frames (Varma et al. 2019).
+
+    Only its train split is labelled here, so one drive in eight (chosen by the CRC-32 of its
+    number, the middle of the stem) is kept apart as ``val``. In the published layout
+    (``leftImg8bit`` and ``gtFine``) the splits are the publisher's.
+
+    """
+    root, split = folder_of(request, 'idd_lite'), request.argument
+    table = id_table(IDD_LITE_IDS, request.class_map(IDD_LITE_TO), request.spec)
+    if (root / _IMAGES).is_dir():
+        images = sorted((root / _IMAGES / split).glob('*/*_image.jpg'))
+        frames = []
+        for path in images:
+            drive, stem = path.parent.name, path.name.removesuffix('_image.jpg')
+            label = root / 'gtFine' / split / drive / f'{stem}_label.png'
+            frames.append(Frame(f'{drive}/{stem}', drive, path, label))
+        if not frames:
+            raise no_frames(request, root / _IMAGES / split)
+    else:
+        stems = listed_names(root / 'splits' / 'train.txt')
+        if split not in ('train', 'val'):
+            raise DatasetError(f'idd_lite: found split {split!r}, expected train or val.')
+        drives = [stem.split('_')[1] for stem in stems]
+        frames = [frame for frame in pairs(root, stems, drives)
+                  if kept_apart(frame.sequence) == (split == 'val')]
+    return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad)
+
+
+def no_frames(request: Request, folder: Path) -> DatasetError:
+    """Return the error of a split whose folder holds no frame."""
+    splits = sorted(path.name for path in folder.parent.glob('*') if path.is_dir())
+    return DatasetError(
+        f'{request.spec}: found no image in {folder}; the splits there are '
+        f'{", ".join(splits) or "none"}.')
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelFiles:
+    """One of the label files that the Cityscapes layout may hold, and its ids."""
+
+    end: str
+    ids: Mapping[int, str]
+
+
+class PolygonObjects:
+    """
+    Polygons of named classes (``*_polygons.json`` of Cityscapes and IDD).
+
+    Later objects lie over earlier ones. A name that ends in ``group`` is its class.
+
+    Parameters
+    ----------
+    class_map : ClassMap
+    undrawn : tuple of str
+        Classes that the publisher's own masks leave out.
+
+    """
+
+    def __init__(self, class_map: ClassMap, undrawn: tuple[str, ...] = ()) -> None:
+        self._class_map, self._undrawn = class_map, undrawn
+
+    def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
+        found = json_object(frame.label)
+        try:
+            ids = np.full((int(found['imgHeight']), int(found['imgWidth'])), VOID, np.uint8)
+            drawn = [(self._name(str(each['label'])), each['polygon'])
+                     for each in found['objects'] if not each.get('deleted')]
+            drawn = [(name, polygon) for name, polygon in drawn
+                     if len(polygon) > 2 and name not in self._undrawn]
+            self._class_map.require(Counter(name for name, _ in drawn), str(frame.label))
+            for name, polygon in drawn:
+                fill_polygon(ids, polygon, self._class_map.target(name, str(frame.label)))
+        except DatasetError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, cv2.error) as error:
+            raise UnreadableError(
+                f'{frame.label}: found no Cityscapes polygons ({error!r}), expected imgHeight, '
+                'imgWidth and objects with label and polygon; replace or unlist it.') from error
+        return picture_of(frame), ids
+
+    def _name(self, label: str) -> str:
+        return label if self._class_map.find(label) is not None else label.removesuffix('group')
+
+    def ignored(self) -> Counter[str]:
+        return Counter()
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """
+    Return the object in an annotation file.
+
+    Raises
+    ------
+    UnreadableError
+        If it holds none.
+
+    """
+    try:
+        found = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise UnreadableError(
+            f'{path}: not readable as JSON ({error}); replace or unlist it.') from error
+    if not isinstance(found, dict):
+        raise UnreadableError(f'{path}: found {type(found).__name__}, expected a JSON object.')
+    return found
+
+
+def of_cities(
+    request: Request, root: Path, masks: tuple[LabelFiles, ...],
+    tables: dict[str, dict[str, str]], undrawn: tuple[str, ...] = (),
+) -> FrameDataset:
+    """
+    Open a data set in the layout of Cityscapes.
+
+    ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.*`` with label files of the same stem in ``gtFine`` (or
+    the folder that ``labels=`` names): the first kind of ``masks`` that is there, else polygons.
+
+    Raises
+    ------
+    DatasetError
+        If the split has no images or no labels.
+
+    """
+    folder, labels = root / _IMAGES / request.argument, request.options.get('labels', 'gtFine')
+    images = sorted(path for path in folder.glob(f'*/*_{_IMAGES}.*') if path.is_file())
+    if not images:
+        raise no_frames(request, folder)
+    truth = root / labels / request.argument
+    class_map = request.class_map(tables)
+    for kind in masks:
+        if any(truth.glob(f'*/*_{labels}{kind.end}')):
+            end = kind.end
+            reader: FrameReader = IdMasks(id_table(kind.ids, class_map, request.spec))
+            break
+    else:
+        end, reader = '_polygons.json', PolygonObjects(class_map, undrawn)
+        if not any(truth.glob(f'*/*_{labels}{end}')):
+            kinds = ', '.join(f'*_{labels}{each}' for each in (
+                *(kind.end for kind in masks), end))
+            raise DatasetError(
+                f'{request.spec}: found {len(images)} images, but no labels in {truth}; expected '
+                f'CITY/ with one of {kinds}.')
+    frames = []
+    for path in images:
+        city, stem = path.parent.name, path.name.split(f'_{_IMAGES}')[0]
+        frames.append(Frame(f'{city}/{stem}', city, path, truth / city / f'{stem}_{labels}{end}'))
+    bare = sorted(set(truth.glob(f'*/*_{labels}{end}'))
+                  - {frame.label for frame in frames})
+    return FileDataset(str(root), select(frames, request), reader, request.on_bad,
+                       unpaired([], [path.name for path in bare]))
+
+
+def cityscapes(request: Request) -> FrameDataset:
+    """Open a split of Cityscapes (Cordts et al. 2016) as it is downloaded."""
+    return of_cities(
+        request, folder_of(request, 'cityscapes'),
+        (LabelFiles('_labelIds.png', CITYSCAPES_IDS),
+         LabelFiles('_labelTrainIds.png', CITYSCAPES_TRAIN_IDS)), CITYSCAPES_TO,
+        # Its id is -1: what is under a number plate stays.
+        undrawn=('license plate',))
+
+
+def idd(request: Request) -> FrameDataset:
+    """
+    Open a split of the full India Driving Dataset (Varma et al. 2019).
+
+    Its masks are made by the publisher's scripts, in one of several ids; without any, the
+    polygons it is published with are drawn.
+
+    """
+    return of_cities(
+        request, folder_of(request, 'idd'),
+        (LabelFiles('_labelids.png', IDD_IDS), LabelFiles('_labellevel3Ids.png', IDD_LEVEL3_IDS),
+         LabelFiles('_labelcsTrainIds.png', CITYSCAPES_TRAIN_IDS)),
+        {name: {**CITYSCAPES_TO[name], **table} for name, table in IDD_TO.items()})
