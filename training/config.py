@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 
 from training.augment import Augmentation
-from training.datasets import TAXONOMY
+from training.datasets import DatasetError, Taxonomy, load_taxonomy
 from training.model import Architecture
+
+#: As ``Config.mark``: the mean over all classes.
+MEAN = 'mean'
 
 
 class ConfigError(ValueError):
@@ -37,16 +42,19 @@ class Config:
     train : tuple of (str, float)
         Data sets (``training.datasets.open_dataset``) and the share of each in an epoch.
     validate : tuple of str
-        Data sets scored after every epoch; the first one chooses the checkpoint.
+        Data sets scored after every epoch; the mean of their scores chooses the checkpoint.
     classes : tuple of str
         Names of the deployed classes.
     merge : tuple of int
-        Deployed class of each training class (``training.datasets.TAXONOMY``).
+        Deployed class of each training class (of ``taxonomy``); empty: they are the same.
     mark : str
-        The deployed class whose IoU is reported and maximised.
+        The deployed class whose IoU is reported and maximised, or ``mean`` for the mean over all
+        classes.
     images_per_epoch, batch_size : int
     learning_rate : float
         Peak; reached after ``warmup_steps``, then (1 - progress) ** ``poly_power`` (paper: 0.9).
+    warmup_steps : int
+        Counted in batches, whatever ``accumulate`` is.
     weight_decay : float
         Of convolution kernels only.
     bn_momentum : float
@@ -59,6 +67,31 @@ class Config:
         The loss is taken on every n-th pixel of the label image, both ways.
     precision : str
         Keras dtype policy: ``float32`` or ``mixed_bfloat16``.
+    taxonomy : str
+        The training classes, what labels of all data sets are mapped to: a name or a JSON file
+        (``training.datasets.load_taxonomy``).
+    on_bad : str
+        What a frame that cannot be read does: ``stop`` the run, or ``skip`` the frame, named.
+    class_weights : str or tuple of float
+        ``none``; ``inverse_log`` of the classes' measured shares; or one for each deployed class.
+        Given ones hold for the boosters too where these have the deployed classes.
+    ema_decay : float
+        Above 0, validation and the deployed model use an exponential moving average of the
+        weights, with this weight of the past at each update (0.998, say).
+    patience : int
+        Above 0, stop after so many epochs at the deployed size without a better one.
+    accumulate : int
+        Batches whose gradients are averaged for one update.
+    init : str
+        Run folder (the weights of its last epoch, booster heads included), or ``.keras`` file,
+        whose weights are the start; what does not fit starts fresh.
+    freeze : tuple of str
+        Beginnings or patterns (``s[345]_*``) of the names of layers that keep their weights,
+        moving statistics included.
+    pictures : int
+        Frames of the first validation set that each epoch's picture shows.
+    cache_mb : int
+        Decoded frames are kept in memory up to this much, over all data sets.
 
     """
 
@@ -83,25 +116,83 @@ class Config:
     precision: str = 'float32'
     seed: int = 0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    taxonomy: str = 'road'
+    on_bad: str = 'stop'
+    class_weights: str | tuple[float, ...] = 'none'
+    ema_decay: float = 0.0
+    patience: int = 0
+    accumulate: int = 1
+    init: str = ''
+    freeze: tuple[str, ...] = ()
+    pictures: int = 4
+    cache_mb: int = 4096
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained."""
-        if len(self.merge) != len(TAXONOMY) or max(self.merge) >= len(self.classes):
-            raise ConfigError(
-                f'merge: found {self.merge}, expected one deployed class id below '
-                f'{len(self.classes)} for each of {TAXONOMY}.')
-        if self.architecture.num_classes != len(self.classes):
-            raise ConfigError(
-                f'architecture.num_classes is {self.architecture.num_classes}, but classes names '
-                f'{len(self.classes)}; they must be equal.')
-        if self.mark not in self.classes:
-            raise ConfigError(f'mark: found {self.mark!r}, expected one of {self.classes}.')
+        """Fill in what follows from the rest, and refuse what cannot be trained."""
+        if not self.merge:
+            object.__setattr__(self, 'merge', tuple(range(len(self.training_classes))))
+        self._check_classes()
         if not self.phases or not self.train or not self.validate:
             raise ConfigError('phases, train and validate must each name at least one entry.')
         if self.images_per_epoch < self.batch_size:
             raise ConfigError(
                 f'images_per_epoch: found {self.images_per_epoch}, expected at least a batch '
                 f'({self.batch_size}).')
+        for name, found, least, below in (
+                ('ema_decay', self.ema_decay, 0.0, 1.0),
+                ('patience', self.patience, 0, None), ('pictures', self.pictures, 0, None),
+                ('cache_mb', self.cache_mb, 0, None), ('accumulate', self.accumulate, 1, None)):
+            if found < least or (below is not None and found >= below):
+                raise ConfigError(
+                    f'{name}: found {found}, expected at least {least}'
+                    + ('.' if below is None else f' and below {below}.'))
+        if self.on_bad not in ('stop', 'skip'):
+            raise ConfigError(f'on_bad: found {self.on_bad!r}, expected stop or skip.')
+
+    def _check_classes(self) -> None:
+        if (len(self.merge) != len(self.training_classes)
+                or not all(0 <= target < len(self.classes) for target in self.merge)):
+            raise ConfigError(
+                f'merge: found {self.merge}, expected one deployed class id below '
+                f'{len(self.classes)} for each of {self.training_classes}.')
+        if self.architecture.num_classes != len(self.classes):
+            raise ConfigError(
+                f'architecture.num_classes is {self.architecture.num_classes}, but classes names '
+                f'{len(self.classes)}; they must be equal.')
+        boosters = self.architecture.booster_classes or len(self.classes)
+        if boosters not in (len(self.classes), len(self.training_classes)):
+            raise ConfigError(
+                f'architecture.booster_classes: found {boosters}, expected 0, or one for each of '
+                f'{self.training_classes}.')
+        if self.mark != MEAN and self.mark not in self.classes:
+            raise ConfigError(
+                f'mark: found {self.mark!r}, expected one of {self.classes}, or {MEAN!r}.')
+        if isinstance(self.class_weights, str):
+            if self.class_weights not in ('none', 'inverse_log'):
+                raise ConfigError(
+                    f'class_weights: found {self.class_weights!r}, expected none, inverse_log or '
+                    'one number for each class.')
+        elif (len(self.class_weights) != len(self.classes)
+                or not all(weight >= 0 for weight in self.class_weights)
+                or not any(self.class_weights)):
+            raise ConfigError(
+                f'class_weights: found {self.class_weights}, expected a number of at least 0 for '
+                f'each of {self.classes}, not all of them 0.')
+
+    @property
+    def training_classes(self) -> tuple[str, ...]:
+        """Return the names of the classes that labels are mapped to."""
+        return self.label_taxonomy.classes
+
+    @property
+    def label_taxonomy(self) -> Taxonomy:
+        """Return the training classes."""
+        return _taxonomy(self.taxonomy)
+
+    @property
+    def boosters_are_finer(self) -> bool:
+        """Return whether the boosters learn the training classes, not the deployed ones."""
+        return self.architecture.booster_classes == len(self.training_classes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -124,6 +215,75 @@ class Config:
             if epoch < end:
                 return phase
         raise ConfigError(f'epoch {epoch} is past the last phase.')
+
+    def with_epochs(self, epochs: int) -> Config:
+        """Return the same run made longer or shorter, its phases in proportion."""
+        if epochs < len(self.phases):
+            raise ConfigError(
+                f'epochs: found {epochs}, expected at least one for each of the '
+                f'{len(self.phases)} phases.')
+        total, phases, before, end = self.epochs, [], 0, 0
+        for index, phase in enumerate(self.phases):
+            before += phase.epochs
+            left = len(self.phases) - 1 - index
+            begin, end = end, min(max(round(epochs * before / total), end + 1), epochs - left)
+            phases.append(dataclasses.replace(phase, epochs=end - begin))
+        return dataclasses.replace(self, phases=tuple(phases))
+
+    def with_taxonomy(self, taxonomy: str) -> Config:
+        """Return the same run on all classes of a taxonomy, none merged, marked by their mean."""
+        if taxonomy == self.taxonomy:
+            return self
+        classes = _taxonomy(taxonomy).classes
+        return dataclasses.replace(
+            self, taxonomy=taxonomy, classes=classes, merge=(),
+            mark=MEAN,
+            class_weights=self.class_weights if isinstance(self.class_weights, str) else 'none',
+            architecture=dataclasses.replace(
+                self.architecture, num_classes=len(classes), booster_classes=0))
+
+
+def _taxonomy(name: str) -> Taxonomy:
+    try:
+        return load_taxonomy(name)
+    except DatasetError as error:
+        raise ConfigError(str(error)) from error
+
+
+def parse_weighted(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """
+    Read data sets with weights from the command line.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        ``SPEC`` (weight 1) or ``SPEC=WEIGHT``.
+
+    Raises
+    ------
+    ConfigError
+        If a weight is not above 0.
+
+    """
+    parsed = []
+    for text in texts:
+        # A data set's own options are KEY=VALUE behind commas: only an equals sign that none of
+        # them needs is the weight's.
+        first, *options = re.split(r',(?=[a-z_]+=)', text)
+        last = options[-1] if options else first
+        if last.count('=') <= bool(options):
+            parsed.append((text, 1.0))
+            continue
+        spec, _, number = text.rpartition('=')
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float('inf'):
+            raise ConfigError(
+                f'--dataset: found the weight {number!r} in {text!r}, expected a number above 0.')
+        parsed.append((spec, weight))
+    return tuple(parsed)
 
 
 def load_config(path: Path) -> Config:

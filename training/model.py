@@ -85,12 +85,23 @@ class Architecture:
 
 PRESETS: dict[str, Architecture] = {
     'paper': Architecture(),
+    'road_wide': Architecture(
+        detail_widths=(24, 48, 128), aggregation_width=128, head_width=128, booster_classes=4),
     'road': Architecture(
         detail_widths=(16, 32, 96), aggregation_width=96, head_width=64, booster_classes=4),
+    'road_slim': Architecture(
+        detail_widths=(12, 24, 64), semantic_widths=(12, 24, 48, 96), aggregation_width=64,
+        head_width=48, booster_classes=4),
+    'road_tiny': Architecture(
+        detail_widths=(8, 16, 32), semantic_widths=(8, 16, 32, 64), aggregation_width=32,
+        head_width=32, booster_classes=4),
     # Should a compiler refuse the broadcasting addition; see training/README.md for its cost.
     'road_no_context_add': Architecture(
         detail_widths=(16, 32, 96), aggregation_width=96, head_width=64, booster_classes=4,
         context_add=False),
+    # For a dozen classes and more; `num_classes` is set to what a configuration has.
+    'many_classes': Architecture(
+        num_classes=19, detail_widths=(32, 64, 128), head_width=256, booster_width=64),
     'original': Architecture(head_width=4, output_stride=1, original=True),
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +14,45 @@ from training.config import Config
 from training.datasets import FrameDataset, VOID
 
 
+class CacheBudget:
+    """
+    How much more may be kept in memory, over all data sets.
+
+    Parameters
+    ----------
+    bytes_left : int
+
+    """
+
+    def __init__(self, bytes_left: int) -> None:
+        self._left = bytes_left
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Take so many bytes, if they are left."""
+        with self._lock:
+            if count > self._left:
+                return False
+            self._left -= count
+            return True
+
+
 class Cached:
     """
-    Keep decoded frames of a data set in memory (about 0.6 MB for a CamVid frame).
+    Keep decoded frames of a data set in memory (about 0.7 MB for a CamVid frame).
 
     Safe to read from several threads: a frame decoded twice is the same frame.
 
+    Parameters
+    ----------
+    dataset : FrameDataset
+    budget : CacheBudget or None
+        When it is spent, further frames are decoded anew each time; none: no limit.
+
     """
 
-    def __init__(self, dataset: FrameDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: FrameDataset, budget: CacheBudget | None = None) -> None:
+        self._dataset, self._budget = dataset, budget
         self._frames: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def __len__(self) -> int:
@@ -34,7 +66,9 @@ class Cached:
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         if (frame := self._frames.get(index)) is None:
-            frame = self._frames[index] = self._dataset.read(index)
+            frame = self._dataset.read(index)
+            if self._budget is None or self._budget.take(frame[0].nbytes + frame[1].nbytes):
+                self._frames[index] = frame
         return frame
 
 
@@ -72,23 +106,44 @@ def epoch_plan(
     return [plan[position] for position in rng.permutation(len(plan))]
 
 
+def default_workers() -> int:
+    """Return how many threads build batches: the work is OpenCV's, which lets others run."""
+    return max(2, min(16, (os.cpu_count() or 2) - 1))
+
+
 class EpochBatches(keras.utils.PyDataset):
     """
     One epoch of augmented batches.
 
-    Every batch depends on the seed, the epoch and its own index alone, so a resumed run sees
-    what the uninterrupted one would have seen, and threads may build batches in any order.
+    Every view depends on the seed, the epoch, its batch and its place there alone, so a resumed
+    run sees what the uninterrupted one would have seen, threads may build batches in any order,
+    and the processes of a cluster each build their part.
 
     Item: ``float32[N, H, W, 3]`` RGB in [0, 1] and a dict from output name to ``uint8[N, h, w]``
-    labels at ``loss_stride``: deployed classes for ``logits``, training classes for the boosters.
+    labels at ``loss_stride``: deployed classes for ``logits``, training classes for the boosters
+    where these are finer.
+
+    Parameters
+    ----------
+    config : Config
+    datasets : list of FrameDataset
+    epoch : int
+        Counted from 0.
+    outputs : list of str
+        The network's.
+    workers : int
+        Threads; 0 chooses.
+    part : (int, int)
+        Which part of every batch to build, of how many.
 
     """
 
     def __init__(
         self, config: Config, datasets: list[FrameDataset], epoch: int,
-        outputs: list[str], workers: int = 2,
+        outputs: list[str], workers: int = 0, part: tuple[int, int] = (0, 1),
     ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=6)
+        workers = workers or default_workers()
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=workers + 4)
         self._config, self._datasets, self._epoch = config, datasets, epoch
         self._outputs = outputs
         self._input_hw = config.phase_of(epoch).input_hw
@@ -96,6 +151,8 @@ class EpochBatches(keras.utils.PyDataset):
         self._plan = epoch_plan(
             [len(dataset) for dataset in datasets], [weight for _, weight in config.train],
             config.steps_per_epoch * config.batch_size, rng)
+        share = config.batch_size // part[1]
+        self._places = range(part[0] * share, (part[0] + 1) * share)
         self._merge = np.full(256, VOID, np.uint8)
         self._merge[:len(config.merge)] = config.merge
 
@@ -113,20 +170,20 @@ class EpochBatches(keras.utils.PyDataset):
     def __getitem__(
         self, index: int,
     ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.uint8]]]:
-        config = self._config
-        rng = np.random.default_rng([config.seed, self._epoch, index])
+        config, stride = self._config, self._config.loss_stride
         settings: Augmentation = config.augmentation
-        views, labels = [], []
-        start = index * config.batch_size
-        for dataset, frame in self._plan[start:start + config.batch_size]:
+        images = np.empty((len(self._places), *self._input_hw, 3), np.float32)
+        labels = []
+        for row, place in enumerate(self._places):
+            rng = np.random.default_rng([config.seed, self._epoch, index, place])
+            dataset, frame = self._plan[index * config.batch_size + place]
             rgb, ids = self._datasets[dataset].read(frame)
             donor = self._any_frame(rng) if settings.wants_donor else None
             view, ids = random_view(rgb, ids, self._input_hw, rng, settings, donor)
-            views.append(view)
-            offset = config.loss_stride // 2
-            labels.append(ids[offset::config.loss_stride, offset::config.loss_stride])
+            np.divide(view, np.float32(255), out=images[row])
+            labels.append(ids[stride // 2::stride, stride // 2::stride])
         fine = np.stack(labels)
-        images = np.stack(views).astype(np.float32) / 255
         deployed = self._merge[fine]
+        boosters = fine if config.boosters_are_finer else deployed
         return images, {
-            name: deployed if name == 'logits' else fine for name in self._outputs}
+            name: deployed if name == 'logits' else boosters for name in self._outputs}

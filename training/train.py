@@ -1,256 +1,51 @@
 """
-Train a road model.
+Train a network, or go on with a run.
 
     python -m training.train --config training/configs/road_256x512.py --data FOLDER --run FOLDER
 
 The run folder then holds ``config.json`` (with commit and command), ``history.csv``,
-``curve.png``, ``best.keras`` (the deployable float model of the best validation epoch) and
-``checkpoint.npz``. Started again with the same ``--run``, training goes on behind the last
-finished epoch.
+``curve.png``, ``events/`` (for TensorBoard), ``pictures/``, ``best.keras`` (the deployable float
+model of the best validation epoch) and ``checkpoint.npz``. Started again with the same ``--run``,
+training goes on behind the last finished epoch. See docs/training.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import json
-import os
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from training import datasets
-from training.augment import whole_view
-from training.config import Config, ConfigError, load_config
-from training.losses import ohem_cross_entropy
-from training.metrics import ConfusionMatrix, labels_from_logits
-from training.model import BOOSTERS, build, deployable, transfer_weights
-from training.pipeline import Cached, EpochBatches
+from training.averaging import WeightAverage
+from training.class_weights import class_shares, inverse_log, merged
+from training.config import MEAN, Config, ConfigError, load_config, parse_weighted
+from training.devices import ONE, Devices, distribute
+from training.faults import (
+    FiniteLoss, Interrupted, TrainingError, finite_advice, is_out_of_memory, memory_advice,
+)
+from training.model import BOOSTERS
+from training.optimization import HeadWeights, build_trainable, freeze, initialize, resized
+from training.pictures import chosen_frames, deployed_table, png, strip
+from training.pipeline import CacheBudget, Cached, EpochBatches
+from training.run import Run, finite
+from training.validation import marked_iou, predicted_labels, score
 
-#: History columns before the IoU of each validation set.
-COLUMNS = ('epoch', 'input_hw', 'learning_rate', 'loss', 'images_per_s', 'seconds')
+__all__ = ['Trainer', 'main', 'overridden', 'score', 'train']
+
+#: Frames that are scored together.
+SCORED_TOGETHER = 8
 
 
-class TrainingError(RuntimeError):
-    """A run cannot go on."""
-
-
-class WarmupPoly(keras.optimizers.schedules.LearningRateSchedule):
+class Trainer:
     """
-    Linear warm-up, then polynomial decay to zero.
-
-    Parameters
-    ----------
-    peak : float
-    warmup_steps, total_steps : int
-    power : float
-        0.9 in the paper.
-
-    """
-
-    def __init__(self, peak: float, warmup_steps: int, total_steps: int, power: float) -> None:
-        self.peak, self.power = peak, power
-        self.warmup_steps, self.total_steps = warmup_steps, total_steps
-
-    def __call__(self, step: Any) -> Any:
-        """Return the learning rate of a step counted from 0."""
-        step = ops.cast(step, 'float32')
-        warm = (step + 1) / max(self.warmup_steps, 1)
-        span = max(self.total_steps - self.warmup_steps, 1)
-        progress = ops.clip((step - self.warmup_steps) / span, 0.0, 1.0)
-        return self.peak * ops.minimum(warm, 1.0) * ops.power(1.0 - progress, self.power)
-
-    def get_config(self) -> dict[str, Any]:
-        return {'peak': self.peak, 'warmup_steps': self.warmup_steps,
-                'total_steps': self.total_steps, 'power': self.power}
-
-
-def head_loss(config: Config) -> Any:
-    """Return the loss of one head: its logits are brought to the labels' size first."""
-    def loss(labels: Any, logits: Any) -> Any:
-        # Shapes are known while the graph is built; the batch size may not be.
-        size = tuple(labels.shape[1:3])
-        if tuple(logits.shape[1:3]) != size:
-            logits = ops.image.resize(
-                ops.cast(logits, 'float32'), size, interpolation='bilinear')
-        return ohem_cross_entropy(labels, logits, threshold=config.ohem_threshold)
-    return loss
-
-
-def build_trainable(config: Config, input_hw: tuple[int, int]) -> keras.Model:
-    """Return the boosted network at one input size, compiled with losses and optimizer."""
-    model = build(config.architecture, input_hw, boosters=True, bn_momentum=config.bn_momentum)
-    total = config.epochs * config.steps_per_epoch
-    optimizer = keras.optimizers.SGD(
-        WarmupPoly(config.learning_rate, config.warmup_steps, total, config.poly_power),
-        momentum=config.momentum, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=['bias', 'gamma', 'beta'])
-    loss = head_loss(config)
-    model.compile(
-        optimizer, loss=dict.fromkeys(model.output, loss),
-        loss_weights={name: config.booster_weight if name in BOOSTERS else 1.0
-                      for name in model.output},
-        # On a CPU a first epoch was twice as fast with TensorFlow's own kernels as through XLA.
-        jit_compile='auto' if keras.backend.backend() != 'tensorflow' else False)
-    optimizer.build(model.trainable_variables)
-    return model
-
-
-def score(
-    model: keras.Model, dataset: datasets.FrameDataset, config: Config, batch: int = 8,
-) -> ConfusionMatrix:
-    """
-    Score a float model on whole frames, each at its own size.
-
-    Parameters
-    ----------
-    model : keras.Model
-        ``float32[N, H, W, 3]`` in [0, 1] to logits, or to a dict with ``logits``.
-    dataset : FrameDataset
-    config : Config
-        For the deployed classes.
-    batch : int
-        Frames a call.
-
-    Returns
-    -------
-    ConfusionMatrix
-
-    """
-    matrix = ConfusionMatrix(len(config.classes))
-    merge = np.full(256, datasets.VOID, np.uint8)
-    merge[:len(config.merge)] = config.merge
-    input_hw = tuple(model.input_shape[1:3])
-    for start in range(0, len(dataset), batch):
-        frames = [dataset.read(i) for i in range(start, min(start + batch, len(dataset)))]
-        views = np.stack([whole_view(rgb, ids, input_hw)[0] for rgb, ids in frames])
-        logits = ops.convert_to_numpy(model.predict_on_batch(views.astype(np.float32) / 255))
-        for (_, ids), single in zip(frames, logits, strict=True):
-            matrix.update(merge[ids], labels_from_logits(single, ids.shape))
-    return matrix
-
-
-class Run:
-    """
-    The folder of one run.
-
-    Every file in it is replaced whole: a kill at any moment leaves the old one or the new one.
-
-    """
-
-    def __init__(self, folder: Path, config: Config, command: list[str]) -> None:
-        self.folder, self.config = folder, config
-        self.history: list[dict[str, Any]] = []
-        self.best = -1.0
-        self.epoch = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        described = json.loads(json.dumps(dataclasses.asdict(config)))
-        path = folder / 'config.json'
-        if path.is_file():
-            found = json.loads(path.read_text())
-            if found['config'] != described:
-                changed = [key for key in described if described[key] != found['config'].get(key)]
-                raise TrainingError(
-                    f'{path}: this run was begun with other settings ({", ".join(changed)}); '
-                    'choose another --run folder, or start from the same configuration.')
-        else:
-            self._write(path, json.dumps({
-                'command': command, 'commit': commit(), 'config': described}, indent=2))
-
-    def _write(self, path: Path, text: str) -> None:
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(text)
-        os.replace(temporary, path)
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / 'checkpoint.npz'
-
-    def resume(self, model: keras.Model) -> bool:
-        """Restore weights, optimizer and history of the last finished epoch, if there is one."""
-        if not self.checkpoint.is_file():
-            return False
-        with np.load(self.checkpoint) as stored:
-            state = json.loads(str(stored['state']))
-            variables = model.weights + model.optimizer.variables
-            for index, variable in enumerate(variables):
-                variable.assign(stored[f'v{index}'])
-        self.epoch, self.best = state['epoch'], state['best']
-        self.history = state['history']
-        self._write_history()
-        return True
-
-    def save(self, model: keras.Model) -> None:
-        """Store everything that ``resume`` needs, as one file."""
-        arrays = {f'v{index}': ops.convert_to_numpy(variable) for index, variable
-                  in enumerate(model.weights + model.optimizer.variables)}
-        state = {'epoch': self.epoch, 'best': self.best, 'history': self.history}
-        temporary = self.folder / 'checkpoint.tmp.npz'
-        np.savez(temporary, state=json.dumps(state), **arrays)
-        os.replace(temporary, self.checkpoint)
-        self._write_history()
-
-    def save_best(self, model: keras.Model) -> None:
-        """Store the deployable float model."""
-        temporary = self.folder / 'best.tmp.keras'
-        deployable(model, self.config.architecture, self.config.input_hw).save(temporary)
-        os.replace(temporary, self.folder / 'best.keras')
-
-    def _write_history(self) -> None:
-        if not self.history:
-            return
-        temporary = self.folder / 'history.tmp'
-        with temporary.open('w', newline='') as file:
-            writer = csv.DictWriter(file, list(self.history[0]))
-            writer.writeheader()
-            writer.writerows(self.history)
-        os.replace(temporary, self.folder / 'history.csv')
-
-    def draw_curve(self) -> None:
-        """Draw loss and validation IoU over the epochs, where matplotlib is installed."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            print('curve.png is left out: matplotlib is not installed (pip install matplotlib).')
-            return
-        figure = Figure(figsize=(8, 4.5))
-        left = figure.add_subplot()
-        epochs = [row['epoch'] for row in self.history]
-        left.plot(epochs, [row['loss'] for row in self.history], color='0.6', label='loss')
-        left.set(xlabel='epoch', ylabel='training loss (nats)')
-        right = left.twinx()
-        for key in self.history[0]:
-            if key.startswith('iou '):
-                right.plot(epochs, [row[key] for row in self.history], label=key[4:])
-        right.set(ylabel=f'{self.config.mark} IoU', ylim=(0, 1))
-        right.legend(loc='lower right')
-        figure.savefig(self.folder / 'curve.png', dpi=110, bbox_inches='tight')
-
-
-def commit() -> str:
-    """Return the project's git commit, with ``+changes`` behind it if it was not clean."""
-    folder = Path(__file__).parent
-    try:
-        head = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=folder, text=True, check=True,
-                              capture_output=True).stdout.strip()
-        changes = subprocess.run(['git', 'status', '--porcelain', '--', folder], cwd=folder,
-                                 text=True, check=True, capture_output=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return f'{head}+changes' if changes else head
-
-
-def train(config: Config, root: Path | None, folder: Path, command: list[str]) -> Run:
-    """
-    Run, or go on with, one training.
+    One training, epoch by epoch.
 
     Parameters
     ----------
@@ -261,98 +56,290 @@ def train(config: Config, root: Path | None, folder: Path, command: list[str]) -
         Run folder; created, or resumed from.
     command : list of str
         What was typed; kept with the run.
+    devices : Devices
+        What ``distribute`` returned.
+
+    Raises
+    ------
+    DatasetError, TrainingError
+        If the data cannot be used, the folder belongs to another configuration, or the
+        configuration does not fit the network or the devices.
+
+    """
+
+    def __init__(
+        self, config: Config, root: Path | None, folder: Path, command: list[str],
+        devices: Devices = ONE,
+    ) -> None:
+        if config.batch_size % devices.count:
+            raise TrainingError(
+                f'batch_size: found {config.batch_size}, expected a multiple of the '
+                f'{devices.count} devices.')
+        self.config, self._devices = config, devices
+        keras.config.set_dtype_policy(config.precision)
+        # Keras draws the default seeds of its initializers from here. Its own set_random_seed
+        # would import TensorFlow, whatever the backend.
+        random.seed(config.seed)
+        self._open(root)
+        self._weights = self._class_weights()
+        self.average = WeightAverage(config.ema_decay, config.accumulate) \
+            if config.ema_decay else None
+        self._use(build_trainable(config, config.phases[0].input_hw, self._weights))
+        self.run = Run(folder, config, command, writes=devices.process == 0)
+        if self.run.resume(self.model, self.average):
+            print(f'resuming {folder} behind epoch {self.run.epoch} of {config.epochs}, '
+                  f'best {config.mark} IoU {self.run.best:.4f}', flush=True)
+        else:
+            self._begin()
+        self._first, self._seconds_per_pixel = self.run.epoch, 0.0
+
+    def _open(self, root: Path | None) -> None:
+        config = self.config
+
+        def opened(spec: str) -> datasets.FrameDataset:
+            return datasets.open_dataset(spec, root, config.label_taxonomy, config.on_bad)
+
+        budget = CacheBudget(config.cache_mb * 1_000_000)
+        self.frames = [Cached(opened(spec), budget) for spec, _ in config.train]
+        # A stand-in for a bad frame would count another frame twice in a score.
+        self.held_out = {
+            spec: Cached(datasets.readable(opened(spec)) if config.on_bad == 'skip'
+                         else opened(spec), budget)
+            for spec in config.validate}
+
+    def _class_weights(self) -> HeadWeights:
+        config = self.config
+        if config.class_weights == 'none':
+            return {}
+        if not isinstance(config.class_weights, str):
+            given = config.class_weights
+            other = config.boosters_are_finer and config.training_classes != config.classes
+            return {'logits': given, **dict.fromkeys(BOOSTERS, None if other else given)}
+        shares = class_shares(
+            self.frames, [weight for _, weight in config.train], len(config.training_classes))
+        deployed = inverse_log(merged(shares, config.merge, len(config.classes)))
+        print('class weights: ' + ', '.join(
+            f'{name} {weight:.2f}'
+            for name, weight in zip(config.classes, deployed, strict=True)), flush=True)
+        return {'logits': deployed,
+                **dict.fromkeys(
+                    BOOSTERS, inverse_log(shares) if config.boosters_are_finer else deployed)}
+
+    def _begin(self) -> None:
+        """Take over weights, and say what is frozen and what starts fresh."""
+        config = self.config
+        if config.init:
+            fresh = initialize(self.model, Path(config.init))
+            print(f'init: weights of {config.init}; fresh: {", ".join(fresh) or "none"}',
+                  flush=True)
+        if config.freeze:
+            print(f'frozen: {", ".join(freeze(self.model, config.freeze))}', flush=True)
+
+    def _use(self, model: keras.Model) -> None:
+        self.model = model
+        # One for all epochs: TensorFlow traces it once.
+        self._inference = keras.Model(model.input, model.output['logits'])
+
+    def train(self) -> None:
+        """
+        Run, or go on to, the last epoch.
+
+        Raises
+        ------
+        TrainingError
+            If memory runs out or the loss is not finite; with advice.
+        Interrupted
+            On Ctrl-C.
+
+        """
+        while self.run.epoch < self.config.epochs and not self._is_settled():
+            epoch = self.run.epoch
+            try:
+                self._train_epoch(epoch)
+            except KeyboardInterrupt:
+                raise Interrupted(epoch, self.run.folder) from None
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise TrainingError(
+                        memory_advice(self.config, epoch, self.run.folder)) from error
+                raise
+        self.run.draw_curve()
+
+    def _is_settled(self) -> bool:
+        """Tell whether the last ``patience`` epochs brought nothing better."""
+        run, patience = self.run, self.config.patience
+        settled = bool(patience and run.best_epoch and run.epoch - run.best_epoch >= patience)
+        if settled:
+            print(f'stopping early: no better epoch than {run.best_epoch} in {patience} epochs',
+                  flush=True)
+        return settled
+
+    def _train_epoch(self, epoch: int) -> None:
+        config, run = self.config, self.run
+        input_hw = config.phase_of(epoch).input_hw
+        if tuple(self.model.input_shape[1:3]) != input_hw:
+            self._use(resized(self.model, config, input_hw, self._weights))
+        begin = time.monotonic()
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        loss = self._fit(epoch)
+        trained_s = time.monotonic() - begin
+        if self.average is None:
+            scalars = self._validate(epoch)
+        else:
+            with self.average.applied(self.model):
+                scalars = self._validate(epoch)
+        ious = {f'iou {spec}': round(scalars[f'iou/{spec}'], 4) for spec in config.validate}
+        run.history.append({
+            'epoch': run.epoch, 'input_hw': f'{input_hw[0]}x{input_hw[1]}',
+            'learning_rate': round(rate, 6), 'loss': round(loss, 4),
+            'images_per_s': round(config.steps_per_epoch * config.batch_size / trained_s, 2),
+            'seconds': round(time.monotonic() - begin, 1), **ious})
+        run.save(self.model, self.average)
+        run.write_events({'loss': loss, 'learning_rate': rate,
+                          'images_per_s': run.history[-1]['images_per_s'], **scalars})
+        print(f'epoch {run.epoch}/{config.epochs} {input_hw[0]}x{input_hw[1]}  loss {loss:.4f}  '
+              + '  '.join(f'{key} {value:.4f}' for key, value in ious.items())
+              + f'  {run.history[-1]["images_per_s"]} images/s  '
+              f'{self._left(time.monotonic() - begin)}', flush=True)
+
+    def _fit(self, epoch: int) -> float:
+        """Train one epoch; return its mean loss."""
+        config = self.config
+        batches = EpochBatches(
+            config, self.frames, epoch, list(self.model.output),
+            part=(self._devices.process, self._devices.processes))
+        watch = FiniteLoss()
+        callbacks = [watch, *([self.average] if self.average is not None else [])]
+        loss = float(self.model.fit(
+            batches, shuffle=False, verbose=1 if sys.stdout.isatty() else 0, callbacks=callbacks,
+        ).history['loss'][0])
+        if watch.batch is not None:
+            found = f'the loss is {watch.loss}'
+        elif not finite([ops.convert_to_numpy(weight) for weight in self.model.weights]):
+            found = 'a weight is not finite'  # the last batch's update, of a loss that still was
+        else:
+            return loss
+        raise TrainingError(finite_advice(config, epoch, watch.batch, found, self.run.folder))
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Score, draw, and keep the model if it is the best so far."""
+        config, run = self.config, self.run
+        scalars = {}
+        for spec, data in self.held_out.items():
+            matrix = score(self._inference, data, config, SCORED_TOGETHER)
+            scalars[f'iou/{spec}'] = marked_iou(matrix, config)
+            for name, iou in zip(config.classes, matrix.iou().tolist(), strict=True):
+                scalars[f'class_iou/{spec}/{name}'] = iou
+        run.epoch = epoch + 1
+        chosen = float(np.mean([scalars[f'iou/{spec}'] for spec in config.validate]))
+        # Only the deployed size is chosen from: other sizes score on other terms.
+        if config.phase_of(epoch).input_hw == config.input_hw and chosen > run.best:
+            run.best, run.best_epoch = chosen, run.epoch
+            run.save_best(self.model)
+        if config.pictures:
+            self._draw()
+        return scalars
+
+    def _draw(self) -> None:
+        data = self.held_out[self.config.validate[0]]
+        table = deployed_table(self.config.merge)
+        frames, predicted = [], []
+        for index in chosen_frames(data, self.config.pictures):
+            frame = data.read(index)
+            predicted += predicted_labels(self._inference, [frame], SCORED_TOGETHER)
+            frames.append((frame[0], table[frame[1]]))
+        self.run.save_picture(png(strip(frames, predicted, len(self.config.classes))))
+
+    def _left(self, seconds: float) -> str:
+        """Say how long the rest takes, counting a phase's epochs by their pixels."""
+        def pixels(epoch: int) -> int:
+            height, width = self.config.phase_of(epoch).input_hw
+            return height * width
+
+        pace = seconds / pixels(self.run.epoch - 1)
+        # The first epoch of a process builds and warms up as well.
+        settled = self._seconds_per_pixel and self.run.epoch - self._first > 2
+        self._seconds_per_pixel = (
+            0.7 * self._seconds_per_pixel + 0.3 * pace if settled else pace)
+        left = sum(pixels(epoch) for epoch in range(self.run.epoch, self.config.epochs))
+        minutes = round(left * self._seconds_per_pixel / 60)
+        return f'{minutes // 60} h {minutes % 60:02d} min left' if minutes else 'under 1 min left'
+
+
+def train(
+    config: Config, root: Path | None, folder: Path, command: list[str],
+    devices: Devices = ONE,
+) -> Run:
+    """
+    Run, or go on with, one training; see ``Trainer``.
 
     Returns
     -------
     Run
         Finished, with ``best`` and ``history``.
 
-    Raises
-    ------
-    TrainingError
-        If the folder belongs to another configuration, or the loss is not finite.
-
     """
-    keras.config.set_dtype_policy(config.precision)
-    # Keras draws the default seeds of its initializers from here. Its own set_random_seed would
-    # import TensorFlow, whatever the backend.
-    random.seed(config.seed)
-    frames = [Cached(datasets.open_dataset(spec, root)) for spec, _ in config.train]
-    held_out = {spec: Cached(datasets.open_dataset(spec, root)) for spec in config.validate}
-    run = Run(folder, config, command)
-    model = build_trainable(config, config.phases[0].input_hw)
-    if run.resume(model):
-        print(f'resuming {folder} behind epoch {run.epoch} of {config.epochs}, '
-              f'best {config.mark} IoU {run.best:.4f}', flush=True)
-    started, first = time.monotonic(), run.epoch
-    for epoch in range(run.epoch, config.epochs):
-        input_hw = config.phase_of(epoch).input_hw
-        if tuple(model.input_shape[1:3]) != input_hw:
-            model = resized(model, config, input_hw)
-        begin = time.monotonic()
-        batches = EpochBatches(config, frames, epoch, list(model.output))
-        rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
-        loss = model.fit(batches, shuffle=False, verbose=1 if sys.stdout.isatty() else 0
-                         ).history['loss'][0]
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f'epoch {epoch + 1}: the loss is {loss}; lower learning_rate (now '
-                f'{config.learning_rate}) or raise warmup_steps. The last good epoch is kept.')
-        trained_s = time.monotonic() - begin
-        inference = keras.Model(model.input, model.output['logits'])
-        mark = config.classes.index(config.mark)
-        ious = {f'iou {spec}': round(float(score(inference, data, config).iou()[mark]), 4)
-                for spec, data in held_out.items()}
-        run.epoch = epoch + 1
-        run.history.append({
-            'epoch': run.epoch, 'input_hw': f'{input_hw[0]}x{input_hw[1]}',
-            'learning_rate': round(rate, 6), 'loss': round(float(loss), 4),
-            'images_per_s': round(config.steps_per_epoch * config.batch_size / trained_s, 2),
-            'seconds': round(time.monotonic() - begin, 1), **ious})
-        chosen = ious[f'iou {config.validate[0]}']
-        # Only the deployed size is chosen from: other sizes score on other terms.
-        if input_hw == config.input_hw and chosen > run.best:
-            run.best = chosen
-            run.save_best(model)
-        run.save(model)
-        spent = (time.monotonic() - started) / (run.epoch - first)
-        left_min = spent * (config.epochs - run.epoch) / 60
-        print(f'epoch {run.epoch}/{config.epochs} {input_hw[0]}x{input_hw[1]}  loss {loss:.4f}  '
-              + '  '.join(f'{key} {value:.4f}' for key, value in ious.items())
-              + f'  {run.history[-1]["images_per_s"]} images/s  {left_min:.0f} min left at this '
-              'epoch\'s pace', flush=True)
-    run.draw_curve()
-    return run
+    trainer = Trainer(config, root, folder, command, devices)
+    trainer.train()
+    return trainer.run
 
 
-def resized(model: keras.Model, config: Config, input_hw: tuple[int, int]) -> keras.Model:
-    """Return the same weights and optimizer state on a network of another input size."""
-    other = build_trainable(config, input_hw)
-    if missing := transfer_weights(model, other):
-        raise TrainingError(f'no weights for {", ".join(missing)}; this is a bug in training.')
-    for source, target in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
-        target.assign(source)
-    return other
+def overridden(config: Config, args: argparse.Namespace) -> Config:
+    """Return a configuration with what the command line asks for."""
+    if args.taxonomy:
+        config = config.with_taxonomy(args.taxonomy)
+    changes = {
+        'train': parse_weighted(args.dataset or ()), 'validate': tuple(args.validate or ()),
+        'init': args.init, 'freeze': tuple(args.freeze or ()), 'on_bad': args.on_bad}
+    config = dataclasses.replace(
+        config, **{name: value for name, value in changes.items() if value})
+    return config.with_epochs(args.epochs) if args.epochs is not None else config
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    command = argparse.ArgumentParser(
+        prog='python -m training.train', description='Train a network, or go on with a run.')
+    command.add_argument('--config', type=Path, required=True, help='see training/configs/')
+    command.add_argument('--data', type=Path,
+                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
+    command.add_argument('--run', type=Path, help='run folder (default: runs/<config name>)')
+    instead = command.add_argument_group('instead of what the configuration says')
+    instead.add_argument('--dataset', nargs='+', metavar='SPEC[=WEIGHT]',
+                         help='data sets to train on, such as camvid:train=0.4')
+    instead.add_argument('--validate', nargs='+', metavar='SPEC',
+                         help='data sets to score; their mean chooses the best epoch')
+    instead.add_argument('--taxonomy', metavar='NAME',
+                         help='train on all classes of this taxonomy, none merged')
+    instead.add_argument('--on-bad', choices=('stop', 'skip'),
+                         help='what a frame that cannot be read does')
+    instead.add_argument('--epochs', type=int, help='phases are scaled in proportion')
+    instead.add_argument('--init', metavar='RUN_OR_KERAS',
+                         help='start with the weights of another run, as far as they fit')
+    instead.add_argument('--freeze', nargs='+', metavar='PATTERN',
+                         help='layers that keep their weights, such as detail or s[345]_*')
+    command.add_argument('--devices', default='1', metavar='N',
+                         help='devices to divide every batch among, or all (jax only)')
+    return command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train from the command line."""
-    parser = argparse.ArgumentParser(
-        prog='python -m training.train', description='Train a road model, or go on with a run.')
-    parser.add_argument('--config', type=Path, required=True, help='see training/configs/')
-    parser.add_argument('--data', type=Path,
-                        help=f'data folder (default: ${datasets.ENVIRONMENT})')
-    parser.add_argument('--run', type=Path, help='run folder (default: runs/<config name>)')
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     folder = args.run or Path('runs') / args.config.stem
     try:
-        config = load_config(args.config)
+        config = overridden(load_config(args.config), args)
         run = train(config, args.data, folder, ['python', '-m', 'training.train',
-                                                *(argv if argv is not None else sys.argv[1:])])
+                                                *(argv if argv is not None else sys.argv[1:])],
+                    distribute(args.devices))
     except (ConfigError, datasets.DatasetError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f'best {config.mark} IoU on {config.validate[0]}: {run.best:.4f}; '
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(str(error) or 'interrupted before the first epoch', file=sys.stderr)
+        return 130
+    mark = 'mean' if config.mark == MEAN else config.mark
+    print(f'best {mark} IoU, mean over {", ".join(config.validate)}: {run.best:.4f}; '
           f'model: {folder / "best.keras"}')
     return 0
 

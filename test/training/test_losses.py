@@ -115,3 +115,26 @@ def test_low_precision_logits_are_summed_in_float32() -> None:
     found = float(ohem_cross_entropy(labels, low))
     rounded = keras.ops.convert_to_numpy(keras.ops.cast(low, 'float32'))
     assert found == pytest.approx(reference_ohem(labels, rounded, 0.7, 1 / 16), rel=1e-5)
+
+
+@pytest.mark.parametrize(('threshold', 'kept'), [(0.7, 1 / 16), (0.01, 1 / 4)])
+def test_class_weights_scale_the_loss_not_the_choice_of_hard_pixels(
+    threshold: float, kept: float,
+) -> None:
+    labels, logits = sample()
+    weights = np.array([0.5, 3.0, 1.0])
+    loss = reference_pixels(labels, logits)
+    weighted = loss * np.append(weights, np.zeros(253))[labels]
+    hard = loss > -math.log(threshold)
+    per_image = max(1, int(loss[0].size * kept))
+    wanted = weighted[hard].mean() if hard.sum() >= per_image * len(loss) else np.mean(
+        [np.sort(image.ravel())[-per_image:] for image in weighted])
+    found = float(ohem_cross_entropy(
+        labels, logits, threshold=threshold, kept=kept, class_weights=weights))
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_equal_class_weights_change_nothing() -> None:
+    labels, logits = sample()
+    assert float(ohem_cross_entropy(labels, logits, class_weights=(1.0, 1.0, 1.0))) == (
+        float(ohem_cross_entropy(labels, logits)))

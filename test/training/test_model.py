@@ -93,13 +93,22 @@ def test_second_depthwise_expands_no_further() -> None:
     assert preset('original').get_layer('s3_ge1_depthwise').output.shape[-1] == 36 * 32
 
 
-@pytest.mark.parametrize(('name', 'total', 'trainable'), [
+#: All and trainable parameters of every preset.
+COUNTS = {
     # Counted from markus-k/bisenetv2-tf2's own notebook at 256x512 and two classes.
-    ('original', 3_117_766, 3_085_262),
-    ('paper', 3_357_634, 3_340_818),
-    ('road', 1_749_906, 1_735_842),
-    ('road_no_context_add', 1_733_010, 1_719_202),
-])
+    'original': (3_117_766, 3_085_262),
+    'paper': (3_357_634, 3_340_818),
+    'many_classes': (2_425_459, 2_410_307),
+    'road_wide': (2_209_610, 2_194_842),
+    'road': (1_749_906, 1_735_842),
+    'road_slim': (944_086, 933_650),
+    'road_tiny': (389_946, 383_138),
+    'road_no_context_add': (1_733_010, 1_719_202),
+}
+
+
+@pytest.mark.parametrize(('name', 'total', 'trainable'), [
+    (name, *counts) for name, counts in COUNTS.items()])
 def test_parameter_counts(name: str, total: int, trainable: int) -> None:
     model = preset(name)
     assert model.count_params() == total
@@ -107,7 +116,7 @@ def test_parameter_counts(name: str, total: int, trainable: int) -> None:
 
 
 def test_every_preset_is_counted() -> None:
-    assert set(PRESETS) == {'original', 'paper', 'road', 'road_no_context_add'}
+    assert set(PRESETS) == set(COUNTS)
 
 
 def test_original_leaves_at_full_size() -> None:

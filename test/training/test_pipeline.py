@@ -14,7 +14,7 @@ from training.augment import Augmentation
 from training.config import Config, ConfigError, Phase
 from training.datasets import VOID, FrameDataset, SyntheticDrive
 from training.model import Architecture
-from training.pipeline import Cached, EpochBatches, epoch_plan
+from training.pipeline import CacheBudget, Cached, EpochBatches, epoch_plan
 
 pytestmark = pytest.mark.training
 
@@ -59,6 +59,34 @@ def test_cached_reads_once() -> None:
     for _ in range(3):
         assert cached.read(1)[0][0, 0, 0] == 1
     assert source.reads == 1
+
+
+def test_cache_keeps_to_its_budget() -> None:
+    budget = CacheBudget(2 * 16)  # a frame of 2x2 pixels is 16 bytes
+    first, second = CountedReads(), CountedReads()
+    caches = Cached(first, budget), Cached(second, budget)
+    for _ in range(3):
+        for index in range(2):
+            assert caches[0].read(index)[0][0, 0, 0] == index
+        assert caches[1].read(2)[0][0, 0, 0] == 2
+    assert (first.reads, second.reads) == (2, 3)
+
+
+def test_parts_of_a_batch_make_the_batch() -> None:
+    whole = batches()[1]
+    parts = [EpochBatches(CONFIG, frames(), 0, ['logits', 'booster_s3'], part=(index, 2))[1]
+             for index in range(2)]
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), whole[0])
+    for name, labels in whole[1].items():
+        np.testing.assert_array_equal(
+            np.concatenate([part[1][name] for part in parts]), labels)
+
+
+def test_boosters_have_the_deployed_classes_unless_told_otherwise() -> None:
+    config = dataclasses.replace(CONFIG, architecture=Architecture())
+    _, labels = batches(config=config)[0]
+    np.testing.assert_array_equal(labels['booster_s3'], labels['logits'])
+    assert set(np.unique(labels['booster_s3'])) <= {0, 1, VOID}
 
 
 def test_plan_keeps_shares_and_repeats_nothing_early() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,35 +22,25 @@ import pytest
 
 keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
+from tiny_training import SOURCE, TINY, eager_functions, tiny_config  # noqa: E402
+
 from training.augment import Augmentation  # noqa: E402
-from training.config import Config, ConfigError, Phase, load_config  # noqa: E402
+from training.averaging import WeightAverage  # noqa: E402
+from training.config import Config, Phase, load_config  # noqa: E402
 from training.datasets import SyntheticDrive  # noqa: E402
-from training.losses import ohem_cross_entropy  # noqa: E402
+from training.faults import TrainingError  # noqa: E402
 from training.metrics import ConfusionMatrix, labels_from_logits  # noqa: E402
-from training.model import Architecture, build  # noqa: E402
-from training.train import (  # noqa: E402
-    COLUMNS, Run, TrainingError, WarmupPoly, head_loss, main, score, train,
-)
+from training.model import Architecture, deployable  # noqa: E402
+from training.optimization import build_trainable  # noqa: E402
+from training.run import COLUMNS, Run  # noqa: E402
+from training.train import main, score, train  # noqa: E402
+from training.validation import marked_iou  # noqa: E402
 
 pytestmark = pytest.mark.training
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: A network that trains in seconds, at two input sizes.
-SOURCE = '''
-from training.config import Config, Phase
-from training.model import Architecture
-
-CONFIG = Config(
-    architecture=Architecture(
-        detail_widths=(4, 4, 8), semantic_widths=(4, 4, 8, 8), aggregation_width=8,
-        head_width=8, booster_classes=4, booster_width=4),
-    phases=(Phase((32, 32), 1), Phase((32, 64), 1)),
-    train=(('synthetic:8', 1.0),), validate=('synthetic:3:1',),
-    images_per_epoch=8, batch_size=4, warmup_steps=1, seed=3)
-'''
-
-#: Tracing a network of 150 layers takes longer than these few steps do.
+#: As `eager_functions`, in another process.
 EAGER = 'import tensorflow; tensorflow.config.run_functions_eagerly(True)\n'
 
 
@@ -64,14 +54,8 @@ def restored_policy() -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def eager() -> Iterator[None]:
-    """Run TensorFlow's functions without tracing them."""
-    if keras.backend.backend() != 'tensorflow':
+    with eager_functions():
         yield
-        return
-    import tensorflow as tf
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope='module')
@@ -109,7 +93,7 @@ def variables(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_run_folder_is_complete(finished: Path, config_path: Path) -> None:
-    wanted = {'config.json', 'history.csv', 'best.keras', 'checkpoint.npz'}
+    wanted = {'config.json', 'history.csv', 'best.keras', 'checkpoint.npz', 'events', 'pictures'}
     if importlib.util.find_spec('matplotlib'):
         wanted.add('curve.png')
         assert (finished / 'curve.png').read_bytes()[:4] == b'\x89PNG'
@@ -130,7 +114,7 @@ def test_history_tells_of_every_epoch(finished: Path) -> None:
     assert all(float(row['loss']) > 0 for row in rows)
     assert all(0 <= float(row['iou synthetic:3:1']) <= 1 for row in rows)
     assert [float(row['learning_rate']) for row in rows] == pytest.approx(
-        [0.05, 0.05 * (2 / 3) ** 0.9], abs=1e-6)  # 2 of 4 steps done, 1 of them warm-up
+        [0.05, 0.05 * (3 / 5) ** 0.9], abs=1e-6)  # 3 of 6 batches done, 1 of them warm-up
 
 
 def test_best_model_is_deployable_and_scores_what_history_says(finished: Path) -> None:
@@ -195,20 +179,199 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
     wanted, found = variables(finished), variables(folder)
     assert wanted.keys() == found.keys()
     for name, value in wanted.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert (folder / 'best.keras').exists()
 
 
 def test_checkpoint_carries_momentum_and_step(finished: Path, config_path: Path) -> None:
-    from training.train import build_trainable
     config = load_config(config_path)
     model = build_trainable(config, (32, 64))
-    assert Run(finished, config, []).resume(model)
-    assert int(model.optimizer.iterations) == 4
+    assert Run(finished, config, []).resume(model, WeightAverage(0.9, 2))
+    assert int(model.optimizer.iterations) == 3  # updates, of two batches each
     momenta = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables
                if 'momentum' in v.path]
     assert len(momenta) == len(model.trainable_variables)
     assert any((momentum != 0).any() for momentum in momenta)
+
+
+def test_average_is_what_is_validated_and_deployed(finished: Path, config_path: Path) -> None:
+    """The best model holds the average, moving statistics included, not the weights."""
+    config = load_config(config_path)
+    model = build_trainable(config, (32, 64))
+    average = WeightAverage(0.9, 2)
+    Run(finished, config, []).resume(model, average)
+    last = deployable(model, config.architecture, config.input_hw)
+    with average.applied(model):
+        averaged = deployable(model, config.architecture, config.input_hw)
+    best = keras.models.load_model(finished / 'best.keras')
+    moving = [index for index, weight in enumerate(best.weights) if 'moving' in weight.path]
+    assert moving
+    for found, wanted in zip(best.get_weights(), averaged.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert any((best.get_weights()[index] != last.get_weights()[index]).any()
+               for index in moving)
+    # And the block left the weights as they were.
+    for found, wanted in zip(
+            deployable(model, config.architecture, config.input_hw).get_weights(),
+            last.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_every_epoch_leaves_a_picture(finished: Path) -> None:
+    import cv2
+    pictures = sorted((finished / 'pictures').iterdir())
+    assert [path.name for path in pictures] == ['epoch_001.png', 'epoch_002.png']
+    # Three frames of 512x256, each as it is, with its labels and with what was predicted.
+    assert cv2.imread(str(pictures[1])).shape == (3 * 160, 3 * 320, 3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_with_one_line(config_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'long.py'
+    path.write_text(SOURCE.replace('Phase((32, 32), 1)', 'Phase((32, 32), 500)'))
+    folder = tmp_path / 'run'
+    script = ('import sys; from training.train import main; '
+              f'sys.exit(main({["--config", str(path), "--run", str(folder)]!r}))')
+    if keras.backend.backend() == 'tensorflow':
+        script = EAGER + script
+    process = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', script], cwd=ROOT, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'})
+    deadline = time.monotonic() + 600
+    while not (folder / 'history.csv').exists() and process.poll() is None:
+        assert time.monotonic() < deadline, 'the first epoch never ended'
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors[-2000:]
+    ours = [line for line in errors.splitlines() if 'epoch' in line]
+    assert len(ours) == 1 and 'Traceback' not in errors
+    assert re.fullmatch(
+        rf'interrupted in epoch \d+; Epoch \d+ is kept in {re.escape(str(folder))}\. The same '
+        'command goes on behind it\\.', ours[0])
+
+
+# -- faults ------------------------------------------------------------------------------------
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's."""
+
+
+def test_memory_that_runs_out_is_answered_with_advice(
+    config_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], eager: None,
+) -> None:
+    """The first epoch is kept when the second one, on larger frames, does not fit."""
+    fit = keras.Model.fit
+
+    def fit_small_only(model: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        if model.input_shape[2] == 64:
+            raise ResourceExhaustedError('OOM when allocating tensor with shape [4,32,64,8]')
+        return fit(model, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, 'fit', fit_small_only)
+    assert main(['--config', str(config_path), '--run', str(tmp_path)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error == (
+        'epoch 2: out of memory at batch_size 4, input 32x64, float32; halve batch_size and set '
+        'accumulate to 4 (now 2), which keeps the number of images per update, or use a smaller '
+        "input in phases, or set precision to 'mixed_bfloat16'. Epoch 1 is kept in "
+        f'{tmp_path}. Use a new --run folder for other settings; --init {tmp_path} starts from '
+        'its weights.')
+    with np.load(tmp_path / 'checkpoint.npz') as stored:
+        assert json.loads(str(stored['state']))['epoch'] == 1
+    monkeypatch.setattr(keras.Model, 'fit', fit)
+    assert main(['--config', str(config_path), '--run', str(tmp_path)]) == 0
+
+
+def test_other_faults_keep_their_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: None,
+) -> None:
+    def fit(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError('a bug')
+    monkeypatch.setattr(keras.Model, 'fit', fit)
+    with pytest.raises(ZeroDivisionError, match='a bug'):
+        train(tiny_config(), None, tmp_path, [])
+
+
+def test_loss_that_is_not_finite_ends_the_run(tmp_path: Path, eager: None) -> None:
+    config = tiny_config(learning_rate=1e30, precision='mixed_bfloat16')
+    with pytest.raises(TrainingError, match=(
+            r'epoch 1, batch \d: the loss is (nan|inf); lower learning_rate \(now 1e\+30\), or '
+            r"raise warmup_steps \(now 1\), or set precision to 'float32' \(now "
+            r"'mixed_bfloat16'\)\. No epoch was finished\.")):
+        train(config, None, tmp_path, [])
+    assert not (tmp_path / 'checkpoint.npz').exists()
+
+
+def test_weights_that_are_not_finite_are_never_stored(tmp_path: Path, eager: None) -> None:
+    """The last batch's loss may still be finite when its update is not."""
+    config = tiny_config(learning_rate=float('inf'), images_per_epoch=4)
+    with pytest.raises(TrainingError, match='epoch 1: a weight is not finite; lower'):
+        train(config, None, tmp_path, [])
+    assert not (tmp_path / 'checkpoint.npz').exists()
+
+
+# -- early stop, start, frozen layers ----------------------------------------------------------
+
+
+def test_run_stops_when_nothing_gets_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    eager: None,
+) -> None:
+    perfect = ConfusionMatrix(2)
+    perfect.update(np.uint8([[0, 1]]), np.uint8([[0, 1]]))
+    monkeypatch.setattr('training.train.score', lambda *_: perfect)
+    config = tiny_config(
+        phases=(Phase((32, 64), 1), Phase((32, 32), 9)), patience=2, images_per_epoch=4)
+    run = train(config, None, tmp_path, [])
+    # The first epoch is not of the deployed size; the second is the best for ever.
+    assert (run.best_epoch, run.epoch) == (2, 4)
+    assert 'stopping early: no better epoch than 2 in 2 epochs' in capsys.readouterr().out
+    assert train(config, None, tmp_path, []).epoch == 4
+
+
+def test_start_from_another_run_with_other_classes(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], eager: None,
+) -> None:
+    """From 2 classes to 19: the trunk is taken over and frozen, the heads start fresh."""
+    path = tmp_path / 'cityscapes.py'
+    path.write_text(SOURCE)
+    classes = tmp_path / 'classes.json'
+    classes.write_text(json.dumps(
+        {'background': 'void', 'road': 'road', 'ground': 'sidewalk', 'movable': 'car'}))
+    folder = tmp_path / 'run'
+    assert main([
+        '--config', str(path), '--run', str(folder), '--init', str(finished), '--freeze',
+        'detail', 's[345]_*', '--taxonomy', 'cityscapes19', '--dataset',
+        f'synthetic:8,classes={classes}=2', '--validate', f'synthetic:3:1,classes={classes}',
+        '--epochs', '2',
+    ]) == 0, capsys.readouterr().err
+    output = capsys.readouterr().out
+    assert re.search(r'init: weights of .*; fresh: .*booster_stem.*head_logits', output)
+    frozen = re.search(r'^frozen: (.*)$', output, re.MULTILINE)[1].split(', ')
+    assert {'detail_s1_1', 'detail_s1_1_bn', 's5_ge4_project_bn'} <= set(frozen)
+    assert all(re.match(r'detail|s[345]_', name) for name in frozen)
+    assert 'best mean IoU on synthetic:3:1' in output
+    described = json.loads((folder / 'config.json').read_text())['config']
+    assert described['mark'] == 'mean' and len(described['classes']) == 19
+    assert described['freeze'] == ['detail', 's[345]_*']
+    before = keras.models.load_model(finished / 'best.keras')
+    after = keras.models.load_model(folder / 'best.keras')
+    assert after.output_shape[-1] == 19
+    for name in ('detail_s1_1', 'detail_s1_1_bn', 's4_ge1_expand_bn'):
+        for old, new in zip(before.get_layer(name).get_weights(),
+                            after.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(new, old, err_msg=name)
+    changed = [layer.name for layer in after.layers if layer.weights and any(
+        (old != new).any() for old, new in zip(
+            before.get_layer(layer.name).get_weights(), layer.get_weights(), strict=False)
+        if old.shape == new.shape)]
+    assert 'bga_fuse' in changed and 'context_conv_bn' in changed
+    assert not [name for name in changed if re.match(r'detail|s[345]_', name)]
 
 
 # -- refusals ----------------------------------------------------------------------------------
@@ -222,41 +385,6 @@ def test_folder_of_another_configuration_is_refused(tmp_path: Path, config_path:
     other = dataclasses.replace(config, seed=4, learning_rate=0.01)
     with pytest.raises(TrainingError, match=r'begun with other settings \(learning_rate, seed\)'):
         Run(tmp_path, other, [])
-
-
-def test_loss_that_is_not_finite_ends_the_run(
-    tmp_path: Path, config_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fit(*_: Any, **__: Any) -> SimpleNamespace:
-        return SimpleNamespace(history={'loss': [float('nan')]})
-    monkeypatch.setattr(keras.Model, 'fit', fit)
-    with pytest.raises(TrainingError, match='epoch 1: the loss is nan; lower learning_rate'):
-        train(load_config(config_path), None, tmp_path, [])
-    assert not (tmp_path / 'checkpoint.npz').exists()
-
-
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'merge': (0, 1)}, r'merge: found \(0, 1\), expected one deployed class id below 2'),
-    ({'merge': (0, 1, 2, 0)}, r'merge: found \(0, 1, 2, 0\), expected one deployed class id'),
-    ({'classes': ('a', 'road', 'b')}, 'num_classes is 2, but classes names 3'),
-    ({'mark': 'sky'}, "mark: found 'sky', expected one of"),
-    ({'phases': ()}, 'phases, train and validate must each name at least one'),
-    ({'validate': ()}, 'phases, train and validate must each name at least one'),
-    ({'images_per_epoch': 3}, r'images_per_epoch: found 3, expected at least a batch \(4\)'),
-])
-def test_configurations_that_cannot_train_are_refused(
-    config_path: Path, changes: dict[str, Any], message: str,
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(load_config(config_path), **changes)
-
-
-def test_configuration_files_that_hold_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'absent\.py: no such configuration file'):
-        load_config(tmp_path / 'absent.py')
-    (tmp_path / 'empty.py').write_text('CONFIG = 3\n')
-    with pytest.raises(ConfigError, match=r'empty\.py: found CONFIG of type int, expected'):
-        load_config(tmp_path / 'empty.py')
 
 
 def test_command_says_in_one_line_what_is_wrong(
@@ -273,34 +401,7 @@ def test_command_says_in_one_line_what_is_wrong(
     assert not (tmp_path / 'run').exists()
 
 
-# -- schedule, loss, score ---------------------------------------------------------------------
-
-
-def test_learning_rate_warms_up_then_decays() -> None:
-    schedule = WarmupPoly(0.1, 10, 110, 0.9)
-    rates = [float(keras.ops.convert_to_numpy(schedule(step))) for step in (0, 4, 9, 60, 110)]
-    assert rates == pytest.approx([0.01, 0.05, 0.1, 0.1 * 0.5 ** 0.9, 0.0], abs=1e-6)
-    again = WarmupPoly(**schedule.get_config())
-    assert float(again(60)) == pytest.approx(rates[3])
-
-
-def test_shipped_configuration_loads() -> None:
-    config = load_config(ROOT / 'training' / 'configs' / 'road_256x512.py')
-    assert isinstance(config, Config)
-    assert config.input_hw == (256, 512)
-    assert config.phase_of(0).input_hw == config.phases[0].input_hw
-    assert config.phase_of(config.epochs - 1) == config.phases[-1]
-    assert config.classes[config.merge[1]] == 'road'
-
-
-def test_head_loss_brings_logits_to_the_labels(config_path: Path) -> None:
-    config = load_config(config_path)
-    rng = np.random.default_rng(0)
-    logits = rng.standard_normal((2, 4, 8, 2)).astype(np.float32)
-    labels = rng.integers(0, 2, (2, 16, 32)).astype(np.uint8)
-    resized = keras.ops.image.resize(logits, (16, 32), interpolation='bilinear')
-    assert float(head_loss(config)(labels, logits)) == pytest.approx(
-        float(ohem_cross_entropy(labels, resized, threshold=config.ohem_threshold)), rel=1e-6)
+# -- score ------------------------------------------------------------------------------------
 
 
 def test_score_merges_the_training_classes() -> None:
@@ -322,18 +423,74 @@ def test_score_merges_the_training_classes() -> None:
     assert matrix.iou()[1] == pytest.approx(share)
 
 
-# -- without TensorFlow ------------------------------------------------------------------------
+def test_mean_mark_leaves_out_classes_that_never_occur() -> None:
+    matrix = ConfusionMatrix(4)
+    matrix.update(np.uint8([[0, 0, 1, 255]]), np.uint8([[0, 1, 1, 2]]))
+    config = tiny_config(
+        architecture=dataclasses.replace(TINY, num_classes=4), merge=(), mark='mean',
+        classes=('background', 'road', 'ground', 'movable'))
+    assert marked_iou(matrix, config) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert marked_iou(matrix, dataclasses.replace(config, mark='road')) == 0.5
+    assert marked_iou(matrix, dataclasses.replace(config, mark='ground')) == 0.0
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec('jax') is None,
-                    reason='jax is not installed: the other backend cannot be tried')
-def test_jax_trains_without_tensorflow(config_path: Path, tmp_path: Path) -> None:
+def test_augmentation_is_part_of_the_configuration(tmp_path: Path, config_path: Path) -> None:
+    config = load_config(config_path)
+    Run(tmp_path, config, [])
+    with pytest.raises(TrainingError, match=r'other settings \(augmentation\)'):
+        Run(tmp_path, dataclasses.replace(config, augmentation=Augmentation(blur=0.9)), [])
+
+
+def test_runs_of_an_older_version_go_on(tmp_path: Path) -> None:
+    """What config.json does not name yet counts as today's default."""
+    config = tiny_config()
+    Run(tmp_path, config, [])
+    path = tmp_path / 'config.json'
+    described = json.loads(path.read_text())
+    for name in ('ema_decay', 'patience', 'taxonomy', 'freeze'):
+        del described['config'][name]
+    del described['config']['augmentation']['fog']
+    path.write_text(json.dumps(described))
+    Run(tmp_path, config, [])
+    with pytest.raises(TrainingError, match=r'other settings \(patience\)'):
+        Run(tmp_path, dataclasses.replace(config, patience=3), [])
+
+
+def test_checkpoint_of_another_network_is_refused(finished: Path, config_path: Path) -> None:
+    config = load_config(config_path)
+    run = Run(finished, config, [])
+    other = dataclasses.replace(
+        config, architecture=dataclasses.replace(config.architecture, head_width=16))
+    with pytest.raises(TrainingError, match=r'checkpoint\.npz: found \d+ of \d+ variables, or'):
+        run.resume(build_trainable(other, (32, 64)), WeightAverage(0.9))
+
+
+# -- jax, on one device and on two -------------------------------------------------------------
+
+
+def on_jax(script: str, arguments: list[str], devices: int) -> None:
+    result = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(script), *arguments], cwd=ROOT, text=True,
+        capture_output=True, timeout=900, env={
+            **os.environ, 'PYTHONPATH': str(ROOT), 'KERAS_BACKEND': 'jax',
+            'JAX_PLATFORMS': 'cpu',
+            # Optimising the program takes longer than running a few steps of it.
+            'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
+                         '--xla_backend_optimization_level=0 '
+                         '--xla_llvm_disable_expensive_passes=true'})
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.fixture(scope='module')
+def jax_run(config_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run on the other backend, in a process without TensorFlow."""
+    if importlib.util.find_spec('jax') is None:
+        pytest.skip('jax is not installed: the other backend cannot be tried')
+    folder = tmp_path_factory.mktemp('jax') / 'run'
     # Keras asks for TensorFlow when it saves a model and does without where it is missing;
     # nothing of ours may ask.
-    script = textwrap.dedent('''
-        import dataclasses, sys, traceback
-        from pathlib import Path
+    on_jax('''
+        import sys, traceback
 
         class Missing:
             asked = set()
@@ -345,46 +502,46 @@ def test_jax_trains_without_tensorflow(config_path: Path, tmp_path: Path) -> Non
                     raise ModuleNotFoundError(name, name=name)
 
         sys.meta_path.insert(0, Missing())
-        from training import augment, config, datasets, losses, metrics, model, pipeline, train
+        from training import train
         import keras
         assert keras.backend.backend() == 'jax'
-        settings = config.load_config(Path(sys.argv[1]))
-        settings = dataclasses.replace(settings, phases=(config.Phase((32, 32), 1),))
-        run = train.train(settings, None, Path(sys.argv[2]), [])
-        assert run.epoch == 1 and 0 < run.history[0]['loss'] < 100
-        assert (Path(sys.argv[2]) / 'best.keras').is_file()
+        assert train.main(['--config', sys.argv[1], '--run', sys.argv[2]]) == 0
         assert 'tensorflow' not in sys.modules
         ours = {file for file in Missing.asked if '/keras/' not in file.replace(chr(92), '/')}
         assert not ours, ours
-        print('trained', settings.steps_per_epoch, 'steps')
-    ''')
-    result = subprocess.run(
-        [sys.executable, '-c', script, str(config_path), str(tmp_path)], cwd=ROOT, text=True,
-        capture_output=True, timeout=900, env={
-            **os.environ, 'PYTHONPATH': str(ROOT), 'KERAS_BACKEND': 'jax',
-            'JAX_PLATFORMS': 'cpu',
-            # Optimising the program takes longer than running two steps of it.
-            'XLA_FLAGS': '--xla_backend_optimization_level=0 '
-                         '--xla_llvm_disable_expensive_passes=true'})
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert 'trained 2 steps' in result.stdout
+        ''', [str(one_phase(config_path, folder.parent)), str(folder)], devices=1)
+    return folder
 
 
-def test_boosters_train_through_the_same_loss_dictionary(config_path: Path) -> None:
-    from training.train import build_trainable
-    config = load_config(config_path)
-    model = build_trainable(config, (32, 32))
-    boosted = build(config.architecture, (32, 32), boosters=True)
-    assert set(model.output) == set(boosted.output)
-    assert model.optimizer.weight_decay == config.weight_decay
-    decayed = [v.path for v in model.trainable_variables if model.optimizer._use_weight_decay(v)]
-    assert decayed and all('kernel' in path for path in decayed)
-    kernels = [v.path for v in model.trainable_variables if 'kernel' in v.path]
-    assert decayed == kernels
+def one_phase(config_path: Path, folder: Path) -> Path:
+    path = folder / 'tiny.py'
+    path.write_text(config_path.read_text().replace(', Phase((32, 64), 1)', ','))
+    return path
 
 
-def test_augmentation_is_part_of_the_configuration(tmp_path: Path, config_path: Path) -> None:
-    config = load_config(config_path)
-    Run(tmp_path, config, [])
-    with pytest.raises(TrainingError, match=r'other settings \(augmentation\)'):
-        Run(tmp_path, dataclasses.replace(config, augmentation=Augmentation(blur=0.9)), [])
+@pytest.mark.slow
+def test_jax_trains_without_tensorflow(jax_run: Path) -> None:
+    rows = history(jax_run)
+    assert len(rows) == 1 and 0 < float(rows[0]['loss']) < 100
+    assert (jax_run / 'best.keras').is_file()
+    assert [path.stat().st_size > 100 for path in (jax_run / 'events').iterdir()] == [True]
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_loss_of_one(jax_run: Path, tmp_path: Path) -> None:
+    on_jax('''
+        import sys
+        from training import train
+        import keras
+        assert train.main(
+            ['--config', sys.argv[1], '--run', sys.argv[2], '--devices', 'all']) == 0
+        assert keras.distribution.distribution().device_mesh.shape == (2,)
+        ''', [str(jax_run.parent / 'tiny.py'), str(tmp_path)], devices=2)
+    alone, together = history(jax_run)[0], history(tmp_path)[0]
+    assert float(together['loss']) == pytest.approx(float(alone['loss']), abs=2e-4)
+    # The rounding of other sums, grown over two updates of a tiny network.
+    wanted, found = variables(jax_run), variables(tmp_path)
+    assert wanted.keys() == found.keys()
+    for name in (name for name in wanted if name.startswith('a')):
+        np.testing.assert_allclose(
+            found[name], wanted[name], rtol=0.02, atol=0.02, err_msg=name)

@@ -1,0 +1,147 @@
+"""Configurations say what is wrong with them, and what the command line changes in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
+
+from tiny_training import TINY, tiny_config  # noqa: E402
+
+from training.config import Config, ConfigError, Phase, load_config, parse_weighted  # noqa: E402
+from training.train import overridden, parser  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'merge': (0, 1)}, r'merge: found \(0, 1\), expected one deployed class id below 2'),
+    ({'merge': (0, 1, 2, 0)}, r'merge: found \(0, 1, 2, 0\), expected one deployed class id'),
+    ({'classes': ('a', 'road', 'b')}, 'num_classes is 2, but classes names 3'),
+    ({'mark': 'sky'}, "mark: found 'sky', expected one of"),
+    ({'phases': ()}, 'phases, train and validate must each name at least one'),
+    ({'validate': ()}, 'phases, train and validate must each name at least one'),
+    ({'taxonomy': 'camvid12'}, "taxonomy: found 'camvid12', expected road, camvid11"),
+    ({'taxonomy': 'camvid11'}, r'merge: found \(0, 1, 0, 0\), expected .* for each of .*\'sky\''),
+    ({'merge': ()}, r'merge: found \(0, 1, 2, 3\), expected one deployed class id below 2'),
+    ({'class_weights': 'rare'}, "class_weights: found 'rare', expected none, inverse_log or"),
+    ({'class_weights': (1.0,)}, r'class_weights: found \(1.0,\), expected a number of at least 0'),
+    ({'class_weights': (0.0, 0.0)}, 'not all of them 0'),
+    ({'ema_decay': 1.0}, 'ema_decay: found 1.0, expected at least 0.0 and below 1.0'),
+    ({'accumulate': 0}, 'accumulate: found 0, expected at least 1'),
+    ({'patience': -1}, 'patience: found -1, expected at least 0'),
+    ({'on_bad': 'ignore'}, "on_bad: found 'ignore', expected stop or skip"),
+    ({'architecture': dataclasses.replace(TINY, booster_classes=3)},
+     r'architecture\.booster_classes: found 3, expected 0, or one for each of'),
+    ({'images_per_epoch': 3}, r'images_per_epoch: found 3, expected at least a batch \(4\)'),
+])
+def test_configurations_that_cannot_train_are_refused(
+    changes: dict[str, Any], message: str,
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(tiny_config(), **changes)
+
+
+def test_configuration_files_that_hold_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'absent\.py: no such configuration file'):
+        load_config(tmp_path / 'absent.py')
+    (tmp_path / 'empty.py').write_text('CONFIG = 3\n')
+    with pytest.raises(ConfigError, match=r'empty\.py: found CONFIG of type int, expected'):
+        load_config(tmp_path / 'empty.py')
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'training' / 'configs').glob('*.py')), ids=lambda path: path.stem)
+def test_configurations_in_the_repository_load(path: Path) -> None:
+    config = load_config(path)
+    assert config.input_hw == config.phases[-1].input_hw
+    assert config.phase_of(0).input_hw == config.phases[0].input_hw
+    assert config.phase_of(config.epochs - 1) == config.phases[-1]
+    assert f'training/configs/{path.name}' in path.read_text().split('"""')[1]
+
+
+def test_shipped_configuration_deploys_road() -> None:
+    config = load_config(ROOT / 'training' / 'configs' / 'road_256x512.py')
+    assert isinstance(config, Config)
+    assert config.input_hw == (256, 512)
+    assert config.classes[config.merge[1]] == 'road'
+
+
+def test_empty_merge_keeps_every_class() -> None:
+    config = tiny_config(
+        merge=(), classes=('background', 'road', 'ground', 'movable'),
+        architecture=dataclasses.replace(TINY, num_classes=4, booster_classes=0))
+    assert config.merge == (0, 1, 2, 3)
+    assert not config.boosters_are_finer
+    assert tiny_config().boosters_are_finer
+
+
+def test_taxonomy_may_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / 'indoor.json'
+    path.write_text(json.dumps(['floor', 'wall', 'thing']))
+    config = tiny_config().with_taxonomy(str(path))
+    assert config.classes == config.training_classes == ('floor', 'wall', 'thing')
+    assert config.architecture.num_classes == 3 and config.mark == 'mean'
+
+
+def test_another_taxonomy_takes_all_its_classes() -> None:
+    config = tiny_config(class_weights=(1.0, 2.0)).with_taxonomy('camvid11')
+    assert len(config.classes) == config.architecture.num_classes == 11
+    assert config.merge == tuple(range(11)) and config.architecture.booster_classes == 0
+    assert config.mark == 'mean' and config.class_weights == 'none'
+    assert config.with_taxonomy('camvid11') is config
+    with pytest.raises(ConfigError, match="taxonomy: found 'camvid12', expected road, camvid11"):
+        config.with_taxonomy('camvid12')
+
+
+@pytest.mark.parametrize(('epochs', 'wanted'), [
+    (51, [36, 15]), (17, [12, 5]), (2, [1, 1]), (3, [2, 1]), (102, [72, 30])])
+def test_phases_are_scaled_in_proportion(epochs: int, wanted: list[int]) -> None:
+    config = tiny_config(phases=(Phase((32, 32), 36), Phase((32, 64), 15))).with_epochs(epochs)
+    assert [phase.epochs for phase in config.phases] == wanted
+    assert [phase.input_hw for phase in config.phases] == [(32, 32), (32, 64)]
+
+
+def test_every_phase_keeps_an_epoch() -> None:
+    phases = (Phase((32, 32), 1), Phase((32, 64), 98), Phase((64, 64), 1))
+    config = tiny_config(phases=phases)
+    for epochs in range(3, 30):
+        scaled = config.with_epochs(epochs)
+        assert scaled.epochs == epochs and min(phase.epochs for phase in scaled.phases) >= 1
+    with pytest.raises(ConfigError, match='epochs: found 2, expected at least one for each of'):
+        config.with_epochs(2)
+
+
+def test_weights_of_data_sets() -> None:
+    assert parse_weighted([
+        'camvid:train', 'camvid:train=0.25', 'ids:a=b,every=2', 'ids:a,every=2=3', 'ids:c,d',
+    ]) == (('camvid:train', 1.0), ('camvid:train', 0.25), ('ids:a=b,every=2', 1.0),
+           ('ids:a,every=2', 3.0), ('ids:c,d', 1.0))
+
+
+@pytest.mark.parametrize('text', ['camvid:train=0', 'camvid:train=-1', 'camvid:train=',
+                                  'camvid:train=much', 'camvid:train=inf', 'camvid:train=nan'])
+def test_weights_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'--dataset: found the weight .* expected a number abo'):
+        parse_weighted([text])
+
+
+def test_command_line_overrides_the_configuration() -> None:
+    args = parser().parse_args([
+        '--config', 'any.py', '--dataset', 'synthetic:5=2', 'synthetic:6', '--validate',
+        'synthetic:2', '--init', 'runs/other', '--freeze', 'detail', '--on-bad', 'skip',
+        '--epochs', '7'])
+    config = overridden(tiny_config(), args)
+    assert config.train == (('synthetic:5', 2.0), ('synthetic:6', 1.0))
+    assert config.validate == ('synthetic:2',)
+    assert (config.init, config.freeze, config.on_bad) == ('runs/other', ('detail',), 'skip')
+    assert config.epochs == 7
+    nothing = parser().parse_args(['--config', 'any.py'])
+    assert overridden(tiny_config(), nothing) == tiny_config()

@@ -1,0 +1,54 @@
+"""Faults of every backend are recognised, and the advice fits the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
+
+from tiny_training import tiny_config  # noqa: E402
+
+from training.faults import (  # noqa: E402
+    Interrupted, finite_advice, is_out_of_memory, memory_advice,
+)
+
+pytestmark = pytest.mark.training
+
+
+@pytest.mark.parametrize(('error', 'wanted'), [
+    (MemoryError(), True),
+    # As jaxlib says it, and a CUDA library.
+    (RuntimeError('RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes.'), True),
+    (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB'), True),
+    (RuntimeError('INVALID_ARGUMENT: shapes differ'), False),
+    (ValueError('memory'), False),
+    (KeyError('loss'), False),
+])
+def test_out_of_memory_is_recognised(error: Exception, wanted: bool) -> None:
+    assert is_out_of_memory(error) is wanted
+
+
+def test_out_of_memory_of_tensorflow_is_recognised() -> None:
+    tf = pytest.importorskip('tensorflow', reason='tensorflow is not installed')
+    assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, 'no memory'))
+    assert not is_out_of_memory(tf.errors.InvalidArgumentError(None, None, 'no shape'))
+
+
+def test_advice_names_only_what_can_be_changed() -> None:
+    one = tiny_config(batch_size=1, precision='mixed_bfloat16')
+    text = memory_advice(one, 0, Path('runs/x'))
+    assert text.startswith('epoch 1: out of memory at batch_size 1, input 32x32, mixed_bfloat16;')
+    assert 'halve' not in text and 'set precision' not in text
+    assert 'No epoch was finished.' in text
+    text = finite_advice(tiny_config(), 0, None, 'a weight is not finite', Path('runs/x'))
+    assert text == ('epoch 1: a weight is not finite; lower learning_rate (now 0.05), or raise '
+                    'warmup_steps (now 1). No epoch was finished. Use a new --run folder for '
+                    'other settings.')
+
+
+def test_interruption_says_what_is_kept() -> None:
+    assert str(Interrupted(0, Path('x'))) == 'interrupted in epoch 1; no epoch was finished.'
+    assert str(Interrupted(4, Path('x'))) == (
+        'interrupted in epoch 5; Epoch 4 is kept in x. The same command goes on behind it.')

@@ -1,0 +1,90 @@
+"""What can go wrong in a training step, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.config import Config
+
+#: How the backends name it: TensorFlow's exception, the status code of XLA, the CUDA driver.
+_OUT_OF_MEMORY = ('ResourceExhausted', 'RESOURCE_EXHAUSTED', 'OOM when allocating',
+                  'CUDA out of memory', 'OutOfMemory')
+
+
+class TrainingError(RuntimeError):
+    """A run cannot go on."""
+
+
+class Interrupted(Exception):  # noqa: N818 -- an order, not an error
+    """
+    Ctrl-C while training.
+
+    Parameters
+    ----------
+    epoch : int
+        Number of finished epochs.
+    folder : Path
+
+    """
+
+    def __init__(self, epoch: int, folder: Path) -> None:
+        super().__init__(
+            f'interrupted in epoch {epoch + 1}; {kept(epoch, folder)} The same command goes on '
+            'behind it.' if epoch else 'interrupted in epoch 1; no epoch was finished.')
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stop at the first batch after which the loss is NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch: int | None = None
+        self.loss = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.loss = float((logs or {}).get('loss', 0.0))
+        if not np.isfinite(self.loss):
+            self.batch = batch
+            self.model.stop_training = True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception of any backend means that memory ran out."""
+    text = f'{type(error).__name__}: {error}'
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def kept(epoch: int, folder: Path) -> str:
+    """Say what is left of a run that ends in this epoch (counted from 0)."""
+    return f'Epoch {epoch} is kept in {folder}.' if epoch else 'No epoch was finished.'
+
+
+def memory_advice(config: Config, epoch: int, folder: Path) -> str:
+    """Say what to do when memory ran out."""
+    height, width = config.phase_of(epoch).input_hw
+    ways = []
+    if config.batch_size > 1:
+        ways.append(f'halve batch_size and set accumulate to {2 * config.accumulate} (now '
+                    f'{config.accumulate}), which keeps the number of images per update')
+    ways.append('use a smaller input in phases')
+    if config.precision == 'float32':
+        ways.append("set precision to 'mixed_bfloat16'")
+    return (f'epoch {epoch + 1}: out of memory at batch_size {config.batch_size}, input '
+            f'{height}x{width}, {config.precision}; {", or ".join(ways)}. '
+            f'{kept(epoch, folder)} Use a new --run folder for other settings; --init {folder} '
+            'starts from its weights.')
+
+
+def finite_advice(config: Config, epoch: int, batch: int | None, found: str, folder: Path) -> str:
+    """Say what to do when the loss or a weight is not finite."""
+    where = f'epoch {epoch + 1}' + ('' if batch is None else f', batch {batch + 1}')
+    ways = [f'lower learning_rate (now {config.learning_rate})',
+            f'raise warmup_steps (now {config.warmup_steps})']
+    if config.precision != 'float32':
+        ways.append(f"set precision to 'float32' (now {config.precision!r})")
+    return (f'{where}: {found}; {", or ".join(ways)}. {kept(epoch, folder)} Use a new --run '
+            'folder for other settings.')

@@ -1,0 +1,212 @@
+"""The folder of one run: settings, history, checkpoint, model, pictures."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from training.averaging import WeightAverage
+from training.config import Config
+from training.events import EventFile
+from training.faults import TrainingError
+from training.model import deployable
+from training.provenance import commit
+
+#: History columns before the IoU of each validation set.
+COLUMNS = ('epoch', 'input_hw', 'learning_rate', 'loss', 'images_per_s', 'seconds')
+
+
+def with_defaults(found: Any, default: Any) -> Any:
+    """Fill in what a file of an older version does not name with today's defaults."""
+    if not isinstance(found, dict) or not isinstance(default, dict):
+        return found
+    filled = {key: with_defaults(value, default.get(key)) for key, value in found.items()}
+    return {**default, **filled}
+
+
+class Run:
+    """
+    The folder of one run.
+
+    Every file in it is replaced whole: a kill at any moment leaves the old one or the new one.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if it is not there.
+    config : Config
+    command : list of str
+        What was typed; kept with the run.
+    writes : bool
+        False on all but one process of a cluster: the folder is read only.
+
+    Raises
+    ------
+    TrainingError
+        If the folder belongs to another configuration.
+
+    """
+
+    def __init__(
+        self, folder: Path, config: Config, command: list[str], writes: bool = True,
+    ) -> None:
+        self.folder, self.config, self._writes = folder, config, writes
+        self.history: list[dict[str, Any]] = []
+        self.best = -1.0
+        self.best_epoch = 0
+        self.epoch = 0
+        self._events: EventFile | None = None
+        described = json.loads(json.dumps(dataclasses.asdict(config)))
+        path = folder / 'config.json'
+        if path.is_file():
+            defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+            defaults = json.loads(json.dumps({
+                **defaults, 'architecture': dataclasses.asdict(type(config.architecture)()),
+                'augmentation': dataclasses.asdict(type(config.augmentation)())}, default=str))
+            found = with_defaults(json.loads(path.read_text())['config'], defaults)
+            if changed := [key for key in described if described[key] != found[key]]:
+                raise TrainingError(
+                    f'{path}: this run was begun with other settings ({", ".join(changed)}); '
+                    'choose another --run folder, or start from the same configuration.')
+        elif writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(path, json.dumps({
+                'command': command, 'commit': commit(), 'config': described}, indent=2))
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_suffix('.tmp')
+        temporary.write_text(text)
+        os.replace(temporary, path)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / 'checkpoint.npz'
+
+    def resume(self, model: keras.Model, average: WeightAverage | None = None) -> bool:
+        """
+        Restore weights, optimizer, average and history of the last finished epoch.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
+
+        Raises
+        ------
+        TrainingError
+            If the checkpoint is of another network.
+
+        """
+        if not self.checkpoint.is_file():
+            return False
+        with np.load(self.checkpoint) as stored:
+            state = json.loads(str(stored['state']))
+            variables = model.weights + model.optimizer.variables
+            shapes = [stored[f'v{index}'].shape for index in range(len(variables))
+                      if f'v{index}' in stored]
+            if shapes != [tuple(variable.shape) for variable in variables]:
+                raise TrainingError(
+                    f'{self.checkpoint}: found {len(shapes)} of {len(variables)} variables, or '
+                    'other shapes; expected the network of config.json. Choose another --run '
+                    'folder.')
+            for index, variable in enumerate(variables):
+                variable.assign(stored[f'v{index}'])
+            if average is not None:
+                average.restore(
+                    [stored[f'a{index}'] for index in range(len(model.weights))],
+                    state['average_batches'])
+        self.epoch, self.best = state['epoch'], state['best']
+        self.best_epoch = state.get('best_epoch', self.epoch)
+        self.history = state['history']
+        self._write_history()
+        return True
+
+    def save(self, model: keras.Model, average: WeightAverage | None = None) -> None:
+        """Store everything that ``resume`` needs, as one file."""
+        arrays = {f'v{index}': ops.convert_to_numpy(variable) for index, variable
+                  in enumerate(model.weights + model.optimizer.variables)}
+        state = {'epoch': self.epoch, 'best': self.best, 'best_epoch': self.best_epoch,
+                 'history': self.history}
+        if average is not None:
+            arrays |= {f'a{index}': value for index, value in enumerate(average.values)}
+            state['average_batches'] = average.batches
+        if not self._writes:
+            return
+        temporary = self.folder / 'checkpoint.tmp.npz'
+        np.savez(temporary, state=json.dumps(state), **arrays)
+        os.replace(temporary, self.checkpoint)
+        self._write_history()
+
+    def save_best(self, model: keras.Model) -> None:
+        """Store the deployable float model."""
+        # On a cluster all processes have to set a variable together: each builds the model.
+        best = deployable(model, self.config.architecture, self.config.input_hw)
+        if not self._writes:
+            return
+        temporary = self.folder / 'best.tmp.keras'
+        best.save(temporary)
+        os.replace(temporary, self.folder / 'best.keras')
+
+    def save_picture(self, png: bytes) -> None:
+        """Store the picture of this epoch's predictions."""
+        if not self._writes:
+            return
+        folder = self.folder / 'pictures'
+        folder.mkdir(exist_ok=True)
+        temporary = folder / 'picture.tmp'
+        temporary.write_bytes(png)
+        os.replace(temporary, folder / f'epoch_{self.epoch:03d}.png')
+
+    def write_events(self, scalars: dict[str, float]) -> None:
+        """Add this epoch's figures to the event file that TensorBoard reads."""
+        if not self._writes:
+            return
+        if self._events is None:
+            self._events = EventFile(self.folder / 'events')
+        self._events.scalars(self.epoch, scalars)
+
+    def _write_history(self) -> None:
+        if not self.history or not self._writes:
+            return
+        temporary = self.folder / 'history.tmp'
+        with temporary.open('w', newline='') as file:
+            writer = csv.DictWriter(file, list(self.history[0]))
+            writer.writeheader()
+            writer.writerows(self.history)
+        os.replace(temporary, self.folder / 'history.csv')
+
+    def draw_curve(self) -> None:
+        """Draw loss and validation IoU over the epochs, where matplotlib is installed."""
+        if not self._writes:
+            return
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            print('curve.png is left out: matplotlib is not installed (pip install matplotlib).')
+            return
+        figure = Figure(figsize=(8, 4.5))
+        left = figure.add_subplot()
+        epochs = [row['epoch'] for row in self.history]
+        left.plot(epochs, [row['loss'] for row in self.history], color='0.6', label='loss')
+        left.set(xlabel='epoch', ylabel='training loss (nats)')
+        right = left.twinx()
+        for key in self.history[0]:
+            if key.startswith('iou '):
+                right.plot(epochs, [row[key] for row in self.history], label=key[4:])
+        right.set(ylabel=f'{self.config.mark} IoU', ylim=(0, 1))
+        right.legend(loc='lower right')
+        figure.savefig(self.folder / 'curve.png', dpi=110, bbox_inches='tight')
+
+
+def finite(values: list[npt.NDArray[np.floating]]) -> bool:
+    """Tell whether no value is NaN or infinite."""
+    return all(bool(np.isfinite(value).all()) for value in values)
