@@ -1,155 +1,248 @@
-"""
-Score a model's road mask on data sets, whole and by drive.
+r"""
+Score models on data sets: by class, by drive, by boundary, by confidence, and against each other.
 
     python -m training.evaluate --model road_256x512.tflite --data FOLDER --on camvid:test
+    python -m training.evaluate --model best.keras --against road.tflite road.tflite@usb:0 \\
+        --data FOLDER --on camvid:val idd_lite:val --html report.html --json report.json
 
 A ``.tflite`` is scored through the API that robots use (``bisenet_ros.Segmenter``), frames at
-their own size; a ``.keras`` file in float. Any model with a class called ``road`` can be scored,
-Google's Cityscapes model among them (``--class-names``).
+their own size; a ``.keras`` file in float. Classes are matched by name: a road/background model
+can be scored on a finer taxonomy, Google's Cityscapes model on road alone (``--class-names``).
+``docs/evaluation.md`` says what every figure means.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core.contract import Rgb, file_sha256, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
-from bisenet_ros.core.postprocess import Wanted
-from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
-from training.augment import whole_view
-from training.metrics import ConfusionMatrix, labels_from_logits
+from training.class_matching import Matching, MatchingError, match, parse_merges, plain
+from training.predictors import Predictor, open_predictor, parse_model
+from training.provenance import commit
+from training.report_html import FramePictures, ModelInfo, number, page, Report, SetPictures
+from training.report_json import json_text
+from training.report_pictures import difference_panels, truth_panels
+from training.scoring import common, score, SetScores, Tally
 
-#: From ``uint8[H, W, 3]`` RGB to ``uint8[H, W]``: 1 on road, 0 elsewhere.
-RoadPredictor = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+Pixels = npt.NDArray[np.uint8]
 
-
-@dataclasses.dataclass(frozen=True)
-class RoadScore:
-    """Of the road mask against everything else, void pixels left out."""
-
-    frames: int
-    iou: float
-    precision: float
-    recall: float
-
-    @classmethod
-    def of(cls, frames: int, matrix: ConfusionMatrix) -> RoadScore:
-        """Read the scores off a matrix of rest (0) and road (1)."""
-        (_, false, _), (missed, hit, _) = matrix.counts.tolist()
-        return cls(
-            frames, float(matrix.iou()[1]), hit / max(hit + false, 1), hit / max(hit + missed, 1))
-
-
-def evaluate(
-    predict: RoadPredictor, dataset: datasets.FrameDataset,
-) -> tuple[RoadScore, dict[str, RoadScore]]:
-    """
-    Score a predictor on a data set.
-
-    Parameters
-    ----------
-    predict : callable
-    dataset : FrameDataset
-
-    Returns
-    -------
-    (RoadScore, dict of str to RoadScore)
-        Over all frames, and by drive; each from one accumulated confusion matrix.
-
-    """
-    by_drive: dict[str, ConfusionMatrix] = {}
-    frames: dict[str, int] = {}
-    for index in range(len(dataset)):
-        rgb, ids = dataset.read(index)
-        truth = np.where(ids == datasets.VOID, datasets.VOID, ids == datasets.ROAD)
-        drive = dataset.sequence(index)
-        matrix = by_drive.setdefault(drive, ConfusionMatrix(2))
-        matrix.update(truth.astype(np.uint8), predict(rgb))
-        frames[drive] = frames.get(drive, 0) + 1
-    whole = ConfusionMatrix(2)
-    for matrix in by_drive.values():
-        whole.counts += matrix.counts
-    return RoadScore.of(len(dataset), whole), {
-        drive: RoadScore.of(frames[drive], matrix) for drive, matrix in sorted(by_drive.items())}
-
-
-def tflite_predictor(model: Path, device: str, class_names: list[str]) -> RoadPredictor:
-    """Return a predictor that runs a ``.tflite`` as a robot would."""
-    segmenter = Segmenter.load(model, device=device, class_names=class_names)
-
-    def predict(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        mask = segmenter.segment(rgb, wanted=Wanted(labels=False, mask=True)).mask
-        return (mask > 0).astype(np.uint8)
-
-    return predict
-
-
-def keras_predictor(model: Path, road: int) -> RoadPredictor:
-    """Return a predictor that runs a deployable ``.keras`` file in float."""
-    import keras  # here, so that scoring a .tflite needs no training packages
-
-    network = keras.models.load_model(model, compile=False)
-    input_hw = tuple(network.input_shape[1:3])
-
-    def predict(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        view, _ = whole_view(rgb, np.zeros(rgb.shape[:2], np.uint8), input_hw)
-        logits = keras.ops.convert_to_numpy(
-            network(view[None].astype(np.float32) / 255, training=False))[0]
-        labels = labels_from_logits(logits, (rgb.shape[0], rgb.shape[1]))
-        return (labels == road).astype(np.uint8)
-
-    return predict
+#: The class that frames are ranked by and that is printed first, where models have it.
+MARK = 'road'
 
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate from the command line."""
+    arguments = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(arguments)
+    try:
+        report = evaluate(args, ' '.join(['python -m training.evaluate', *arguments]))
+    except (datasets.DatasetError, MatchingError, ModelError, DeviceError,
+            SettingsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for path, text_of in ((args.html, page), (args.json, json_text)):
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text_of(report), encoding='utf-8')
+            except OSError as error:
+                print(f'{path}: cannot be written: {error.strerror}.', file=sys.stderr)
+                return 1
+            print(f'written: {path}')
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='python -m training.evaluate',
-        description='Score a model\'s road mask on data sets, whole and by drive.')
-    parser.add_argument('--model', type=Path, required=True, help='a .tflite or .keras file')
+        description='Score models on data sets, whole and by drive, and against each other.')
+    parser.add_argument('--model', required=True, metavar='FILE[@DEVICE]',
+                        help='a .tflite or .keras file')
+    parser.add_argument('--against', nargs='+', default=[], metavar='FILE[@DEVICE]',
+                        help='more models for the same frames, compared with the first')
     parser.add_argument('--on', nargs='+', required=True, metavar='SET',
                         help='such as camvid:test')
     parser.add_argument('--data', type=Path,
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
-    parser.add_argument('--device', default='cpu', help='for a .tflite (default: %(default)s)')
+    parser.add_argument('--taxonomy', default='road', metavar='NAME',
+                        help='classes that labels are read as: '
+                             f'{", ".join(datasets.TAXONOMIES)} or a JSON file '
+                             '(default: %(default)s)')
+    parser.add_argument('--on-bad', choices=('stop', 'skip'), default='stop',
+                        help='what to do about frames that cannot be read (default: %(default)s)')
+    parser.add_argument('--device', default='cpu',
+                        help='for a .tflite without its own: cpu, usb, pci, auto '
+                             '(default: %(default)s)')
     parser.add_argument('--class-names', nargs='+', default=[], metavar='NAME',
-                        help='for a .tflite without a contract: names by id, or a class list')
+                        help='for models without a contract: names by id, or a class list')
+    parser.add_argument('--merge', nargs='+', default=[], metavar='NEW=OLD,OLD',
+                        help='count the classes OLD, of a model or of the data, as NEW')
     parser.add_argument('--road', type=int, default=1,
-                        help='for a .keras file: the id of road (default: %(default)s)')
+                        help='the id of road in a .keras file that nothing names the classes of '
+                             '(default: %(default)s)')
     parser.add_argument('--drives', type=int, default=8,
                         help='print drives apart where there are at most this many')
-    parser.add_argument('--json', type=Path, help='also write the scores to this file')
-    args = parser.parse_args(argv)
-    results = {}
-    try:
-        if args.model.suffix == '.keras':
-            if not args.model.is_file():
-                raise ModelError(f'{args.model}: no such file.')
-            predict = keras_predictor(args.model, args.road)
+    parser.add_argument('--frames', type=int, default=6, metavar='N',
+                        help='show N of the worst frames in the page (default: %(default)s)')
+    parser.add_argument('--html', type=Path, help='write a page of all scores, with pictures')
+    parser.add_argument('--json', type=Path, help='write the scores to this file')
+    return parser
+
+
+def evaluate(args: argparse.Namespace, command: str) -> Report:
+    """
+    Score what the command line names, printing scores as they come.
+
+    Raises
+    ------
+    DatasetError, MatchingError, ModelError, DeviceError
+        If a model or a data set cannot be used or their classes do not meet.
+
+    """
+    texts = [args.model, *args.against]
+    merges = parse_merges(args.merge)
+    taxonomy = datasets.load_taxonomy(args.taxonomy)
+    opened = {spec: datasets.open_dataset(spec, args.data, taxonomy, args.on_bad)
+              for spec in args.on}
+    named = labels(texts, args.device)
+    predictors = [open_predictor(text, args.device, args.class_names, args.road)
+                  for text in texts]
+    matching = match(
+        taxonomy.classes, [predictor.class_names for predictor in predictors], merges)
+    if len(matching.names) < len(taxonomy.classes):
+        print(f'scored as {", ".join(matching.names)}; the data has {", ".join(taxonomy.classes)}')
+    colors = common_colors(matching, predictors)
+    keep = args.frames if args.html else 0
+    sets, pictures = [], []
+    for spec, dataset in opened.items():
+        scores = score(spec, dataset, predictors, matching, mark=MARK, keep=keep,
+                       progress=_progress(spec))
+        _print(scores, named, args.drives)
+        sets.append(scores)
+        pictures.append(_pictures(scores, dataset, predictors, matching, colors, named))
+    infos = tuple(
+        ModelInfo(name, predictor.description, file_sha256(parse_model(text, '')[0]))
+        for name, text, predictor in zip(named, texts, predictors, strict=True))
+    return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
+                  matching.names, colors, tuple(sets), tuple(pictures))
+
+
+def labels(texts: Sequence[str], device: str) -> tuple[str, ...]:
+    """Return a short name for each model: its file's, with what tells apart equal ones."""
+    parsed = [parse_model(text, device) for text in texts]
+    names = [path.name for path, _ in parsed]
+    if len(set(names)) == len(names):
+        return tuple(names)
+    longer = [f'{path.parent.name}/{path.name}' if [p.name for p, _ in parsed].count(path.name) > 1
+              and len({p for p, _ in parsed if p.name == path.name}) > 1 else path.name
+              for path, _ in parsed]
+    longer = [f'{name} on {where}' if longer.count(name) > 1 else name
+              for name, (_, where) in zip(longer, parsed, strict=True)]
+    return tuple(f'{name} ({index + 1})' if longer.count(name) > 1 else name
+                 for index, name in enumerate(longer))
+
+
+def common_colors(matching: Matching, predictors: Sequence[Predictor]) -> tuple[Rgb, ...]:
+    """Return a colour for each common class: that of the first model which has it."""
+    known: dict[str, Rgb] = {}
+    for predictor in predictors:
+        for name, color in zip(predictor.class_names, predictor.class_colors_rgb, strict=True):
+            known.setdefault(plain(name), color)
+    others = palette(len(matching.names))
+    return tuple(known.get(name, others[index]) for index, name in enumerate(matching.names))
+
+
+def _progress(spec: str) -> Callable[[int, int], None] | None:
+    if not sys.stderr.isatty():
+        return None
+    started = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if done == total:
+            text = '\r\033[K'
         else:
-            predict = tflite_predictor(args.model, args.device, args.class_names)
-        for spec in args.on:
-            whole, by_drive = evaluate(predict, datasets.open_dataset(spec, args.data))
-            results[spec] = {'all': dataclasses.asdict(whole), 'drives': {
-                drive: dataclasses.asdict(score) for drive, score in by_drive.items()}}
-            apart = by_drive if 1 < len(by_drive) <= args.drives else {}
-            for name, score in ((spec, whole), *apart.items()):
-                print(f'{name:<20} {score.frames:5d} frames   road IoU {score.iou:.4f}   '
-                      f'precision {score.precision:.4f}   recall {score.recall:.4f}', flush=True)
-    except (datasets.DatasetError, ModelError, DeviceError, SettingsError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    if args.json:
-        args.json.write_text(json.dumps({'model': args.model.name, **results}, indent=2) + '\n')
-    return 0
+            left_s = (time.monotonic() - started) / max(done, 1) * (total - done)
+            text = f'\r{spec}: {done}/{total} frames, {left_s:.0f} s left\033[K'
+        print(text, end='', file=sys.stderr, flush=True)
+
+    return show
+
+
+def _line(name: str, tally: Tally, marked: int | None) -> str:
+    if marked is None:
+        return (f'{name:<20} {tally.frames:5d} frames   mean IoU '
+                f'{number(tally.matrix.mean_iou())}   accuracy '
+                f'{number(tally.matrix.accuracy())}')
+    iou, precision, recall = (
+        float(column[marked]) for column in (
+            tally.matrix.iou(), tally.matrix.precision(), tally.matrix.recall()))
+    return (f'{name:<20} {tally.frames:5d} frames   {MARK} IoU {number(iou)}   '
+            f'precision {number(precision)}   recall {number(recall)}')
+
+
+def _print(scores: SetScores, named: Sequence[str], drives: int) -> None:
+    for name, model in zip(named, scores.models, strict=True):
+        if len(named) > 1:
+            print(f'{name}:')
+        print(_line(scores.spec, model.whole, scores.marked))
+        if 1 < len(model.by_sequence) <= drives:
+            for sequence, tally in model.by_sequence.items():
+                print(_line(sequence, tally, scores.marked))
+        whole = model.whole
+        confidence = ('no confidence' if whole.reliability is None
+                      else f'ECE {number(whole.reliability.ece())}')
+        print(f'{"":<20} {"":>5}          mean IoU {number(whole.matrix.mean_iou())}   accuracy '
+              f'{number(whole.matrix.accuracy())}   boundary F '
+              f'{number(whole.boundary.mean_f())}   {confidence}', flush=True)
+    for part in scores.differences:
+        gap = '' if part.gap is None else (
+            f'; {MARK} IoU {part.gap.iou:+.4f} ({part.gap.low:+.4f} to {part.gap.high:+.4f})')
+        print(f'{named[part.first]} and {named[part.second]} agree on {part.agreement:.3%} of '
+              f'the pixels of {scores.spec}{gap}', flush=True)
+
+
+def _pictures(
+    scores: SetScores, dataset: datasets.FrameDataset, predictors: Sequence[Predictor],
+    matching: Matching, colors: tuple[Rgb, ...], named: Sequence[str],
+) -> SetPictures:
+    """Read and label the noted frames once more: nothing was kept of them."""
+    def seen(place: int, index: int) -> tuple[Pixels, Pixels, Pixels]:
+        rgb, ids = dataset.read(index)
+        predicted = common(predictors[place](rgb), matching.from_models[place]).labels
+        return rgb, cv2.LUT(ids, matching.from_data), predicted
+
+    what = 'mean IoU' if scores.marked is None else f'{matching.names[scores.marked]} IoU'
+    worst = []
+    for place, model in enumerate(scores.models):
+        frames = []
+        for note in model.worst:
+            rgb, truth, predicted = seen(place, note.index)
+            frames.append(FramePictures(
+                dataset.name(note.index), f'{what} {1 - note.badness:.4f}',
+                truth_panels(rgb, truth, predicted, colors, scores.marked)))
+        worst.append(tuple(frames))
+    differing = []
+    for part in scores.differences:
+        frames = []
+        for note in part.worst:
+            rgb, truth, one = seen(part.first, note.index)
+            _, _, two = seen(part.second, note.index)
+            frames.append(FramePictures(
+                dataset.name(note.index), f'{note.badness:.3%} of the pixels differ',
+                difference_panels(
+                    rgb, truth, one, two, colors, (named[part.first], named[part.second]))))
+        differing.append(tuple(frames))
+    return SetPictures(tuple(worst), tuple(differing))
 
 
 if __name__ == '__main__':

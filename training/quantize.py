@@ -1,20 +1,22 @@
-"""
+r"""
 Quantize a trained model to int8 and write it with its contract.
 
     python -m training.quantize --run runs/road_256x512 --data FOLDER --output road_256x512.tflite
+    python -m training.quantize --run runs/road_256x512 --data FOLDER --output road.tflite \
+        --calibration auto --temperature auto --layers layers.csv --score camvid:val idd_lite:val
 
 The model takes camera bytes as they are (uint8, scale 1/255, zero point 0), has static shapes and
-per-channel weights, and returns int8 scores at the output stride. It is calibrated on whole
-training frames, never on those that score it. Nothing else in training needs TensorFlow.
+per-channel weights, and returns int8 scores at the output stride. It is calibrated on training
+frames, never on those that score it. Nothing else in training needs TensorFlow.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core.contract import (
-    ModelContract, contract_path, file_sha256, palette, read_contract,
+    ModelContract, contract_path, file_sha256, read_contract,
 )
 from bisenet_ros.core.engine import LiteRtEngine
 from bisenet_ros.core.errors import DeviceError, ModelError
@@ -31,89 +33,43 @@ from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
 from training.augment import whole_view
+from training.calibration import (
+    Agreement, agreement, calibration_frames, choose, Plan, PLANS, Pool,
+)
+from training.finished_run import FinishedRun, QuantizationError, read_run
+from training.layer_errors import layer_errors, table, write_layers
 from training.metrics import ConfusionMatrix, labels_from_logits
-from training.model import PRESETS, build
-from training.train import commit
-
-#: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
-COLORS_RGB = {'background': (0, 0, 0), 'road': (128, 64, 128), 'ground': (244, 35, 232),
-              'movable': (0, 0, 142)}
+from training.model import build, PRESETS
+from training.predictors import class_colors
+from training.provenance import commit
+from training.temperature import fitted, float_logits, fold
+from training.tflite_file import TfliteError
 
 INPUT_SCALE = 1 / 255
 
-
-class QuantizationError(RuntimeError):
-    """A model cannot be quantized as asked."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FinishedRun:
-    """What ``training.train`` left: the float model and how it came about."""
-
-    model: keras.Model
-    classes: tuple[str, ...]
-    merge: tuple[int, ...]
-    mark: str
-    train_sets: tuple[str, ...]
-    provenance: dict[str, Any]
+#: Frames on which plans of calibration, or layers, are compared.
+HELD_OUT, LAYER_FRAMES = 60, 8
 
 
-def read_run(folder: Path) -> FinishedRun:
-    """
-    Read a run folder.
-
-    Raises
-    ------
-    QuantizationError
-        If it holds no finished epoch at the deployed size.
-
-    """
-    model_path, config_path = folder / 'best.keras', folder / 'config.json'
-    for path in (config_path, model_path):
-        if not path.is_file():
-            raise QuantizationError(
-                f'{path}: missing; expected a run folder of training.train with at least one '
-                'finished epoch at the deployed input size.')
-    described = json.loads(config_path.read_text())
-    config = described['config']
-    model = keras.models.load_model(model_path, compile=False)
-    return FinishedRun(
-        model, tuple(config['classes']), tuple(config['merge']), config['mark'],
-        tuple(spec for spec, _ in config['train']),
-        {'command': ' '.join(described['command']), 'commit': described['commit'],
-         'datasets': [spec for spec, _ in config['train']],
-         'selected_on': config['validate'][0]})
-
-
-def calibration_frames(
-    sets: list[datasets.FrameDataset], count: int, input_hw: tuple[int, int], seed: int = 0,
-) -> Iterator[npt.NDArray[np.float32]]:
-    """
-    Yield whole frames as the network sees them, evenly from several data sets.
-
-    Parameters
-    ----------
-    sets : list of FrameDataset
-    count : int
-        Frames in all.
-    input_hw : (int, int)
-    seed : int
-
-    Yields
-    ------
-    float32[1, H, W, 3]
-        In [0, 1]. Each holds a black and a white value, so that the input's range is calibrated
-        to exactly [0, 1] and camera bytes need no conversion.
-
-    """
-    rng = np.random.default_rng(seed)
-    for dataset in sets:
-        share = min(len(dataset), -(-count // len(sets)))
-        for index in rng.choice(len(dataset), share, replace=False):
-            view, _ = whole_view(*dataset.read(int(index)), input_hw)
-            batch = view[None].astype(np.float32) / 255
-            batch.flat[0], batch.flat[-1] = 0.0, 1.0
-            yield batch
+def _converter(model: keras.Model) -> tuple[Any, Any]:
+    """Return TensorFlow and its converter of a model."""
+    if keras.backend.backend() != 'tensorflow':
+        raise QuantizationError(
+            f'Keras runs on {keras.backend.backend()}, conversion needs TensorFlow; unset '
+            'KERAS_BACKEND.')
+    try:
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2,
+        )
+    except ImportError as error:
+        raise QuantizationError(
+            'TensorFlow is not installed; pip install ".[train]".') from error
+    # A frozen concrete function keeps every shape static; a saved model would not.
+    function = tf.function(model).get_concrete_function(
+        tf.TensorSpec(model.input_shape, tf.float32))
+    frozen = convert_variables_to_constants_v2(function)
+    return tf, tf.lite.TFLiteConverter.from_concrete_functions([frozen])
 
 
 def quantize(model: keras.Model, frames: Iterator[npt.NDArray[np.float32]]) -> bytes:
@@ -138,29 +94,19 @@ def quantize(model: keras.Model, frames: Iterator[npt.NDArray[np.float32]]) -> b
         If TensorFlow is missing or the input's quantization is not 1/255 and 0.
 
     """
-    if keras.backend.backend() != 'tensorflow':
-        raise QuantizationError(
-            f'Keras runs on {keras.backend.backend()}, conversion needs TensorFlow; unset '
-            'KERAS_BACKEND.')
-    try:
-        import tensorflow as tf
-        from tensorflow.python.framework.convert_to_constants import (
-            convert_variables_to_constants_v2,
-        )
-    except ImportError as error:
-        raise QuantizationError(
-            'TensorFlow is not installed; pip install ".[train]".') from error
-    # A frozen concrete function keeps every shape static; a saved model would not.
-    function = tf.function(model).get_concrete_function(
-        tf.TensorSpec(model.input_shape, tf.float32))
-    frozen = convert_variables_to_constants_v2(function)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    tf, converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([frame] for frame in frames)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.int8
     converted: bytes = converter.convert()
+    return converted
+
+
+def float_tflite(model: keras.Model) -> bytes:
+    """Convert a model without quantizing it: the yardstick of ``--layers``."""
+    converted: bytes = _converter(model)[1].convert()
     return converted
 
 
@@ -183,13 +129,11 @@ def write_model(
         raise QuantizationError(
             f'{path}: its input is {engine.input}, expected scale {INPUT_SCALE:.6g} and zero 0; '
             'the calibration frames must span exactly [0, 1].')
-    others = palette(len(run.classes))
     contract = ModelContract(
         input_hw=input_hw, channels='rgb', input_scale=(INPUT_SCALE,) * 3,
         input_mean=(0.0, 0.0, 0.0), output_kind='logits',
         output_stride=input_hw[0] // engine.output.shape[1], class_names=run.classes,
-        class_colors_rgb=tuple(
-            COLORS_RGB.get(name, others[index]) for index, name in enumerate(run.classes)),
+        class_colors_rgb=class_colors(run.classes),
         sha256=file_sha256(path), provenance=run.provenance)
     contract_path(path).write_text(contract.to_json())
     return contract
@@ -205,7 +149,7 @@ def compare(
     run: FinishedRun, segmenter: Segmenter, dataset: datasets.FrameDataset,
 ) -> tuple[ConfusionMatrix, ConfusionMatrix, float]:
     """
-    Score the float and the int8 model on the same frames.
+    Score the float and the int8 model on the same frames, each at its own size.
 
     Parameters
     ----------
@@ -226,15 +170,110 @@ def compare(
     for index in range(len(dataset)):
         rgb, ids = dataset.read(index)
         view, _ = whole_view(rgb, ids, segmenter.contract.input_hw)
-        logits = keras.ops.convert_to_numpy(
-            run.model(view[None].astype(np.float32) / 255, training=False))[0]
-        as_float = labels_from_logits(logits, ids.shape)
+        as_float = labels_from_logits(float_logits(run.model, view), ids.shape)
         as_int8 = segmenter.segment(rgb, wanted=Wanted(labels=True)).labels
         for matrix, predicted in zip(scores, (as_float, as_int8), strict=True):
             matrix.update(merge[ids], predicted)
         equal += int((as_float == as_int8).sum())
         total += as_float.size
     return *scores, equal / max(total, 1)
+
+
+def int8_logits(
+    content: bytes, views: Sequence[npt.NDArray[np.uint8]],
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield ``float32[h, w, C]`` logits of a quantized model for views at its input size."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'model.tflite')
+        path.write_bytes(content)
+        engine = LiteRtEngine(path, 2)
+    result = engine.output
+    for view in views:
+        yield (engine.run(view).astype(np.float32) - result.zero_point) * np.float32(result.scale)
+    engine.close()
+
+
+def calibrated(
+    run: FinishedRun, sets: list[datasets.FrameDataset], plan: Plan | None,
+) -> tuple[bytes, dict[str, Any]]:
+    """
+    Quantize a run's model.
+
+    Parameters
+    ----------
+    run : FinishedRun
+    sets : list of FrameDataset
+        To calibrate on.
+    plan : Plan or None
+        None tries ``PLANS`` and keeps the one that agrees best with float on frames held out of
+        the same sets.
+
+    Returns
+    -------
+    (bytes, dict)
+        The ``.tflite`` file, and what to tell of its calibration.
+
+    """
+    input_hw = tuple(run.model.input_shape[1:3])
+    if plan is not None:
+        content = quantize(run.model, calibration_frames(sets, plan.frames, input_hw))
+        return content, {'calibration': str(plan)}
+    pool = Pool(sets, HELD_OUT)
+    views = list(pool.views(input_hw))
+    exact = [float_logits(run.model, view) for view in views]
+    print(f'{"calibration":<15} {"SQNR dB":>8} {"equal labels":>13}', flush=True)
+
+    def measure(content: bytes) -> Agreement:
+        return agreement(zip(exact, int8_logits(content, views), strict=True), input_hw)
+
+    best, content, tried = choose(
+        PLANS, lambda each: quantize(run.model, pool.frames(each, input_hw)), measure,
+        lambda each, found: print(
+            f'{each!s:<15} {found.sqnr_db:8.2f} {found.labels:13.4%}', flush=True))
+    print(f'kept: {best}')
+    return content, {
+        'calibration': str(best), 'calibration_chosen_on': f'{len(views)} frames held out',
+        'calibrations_tried': {
+            str(each): {'sqnr_db': round(found.sqnr_db, 2), 'agreement': round(found.labels, 5)}
+            for each, found in tried}}
+
+
+def _temperature(run: FinishedRun, text: str, scored: dict[str, datasets.FrameDataset],
+                 ) -> dict[str, Any]:
+    """Fold the temperature that was asked for into the model; tell where it came from."""
+    if text == 'none':
+        return {}
+    if text != 'auto':
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise QuantizationError(
+                f'--temperature: found {text!r}, expected none, auto or a number.') from error
+        fold(run.model, value)
+        return {'temperature': {'value': value}}
+    found = fitted(run, list(scored.values()))
+    fold(run.model, found.temperature)
+    print(f'temperature {found.temperature:.2f} on {found.pixels} pixels of {", ".join(scored)}: '
+          f'ECE {found.ece:.4f} to {found.ece_fitted:.4f}, negative log-likelihood '
+          f'{found.nll:.4f} to {found.nll_fitted:.4f}', flush=True)
+    return {'temperature': {
+        'value': found.temperature, 'fitted_on': list(scored),
+        'ece': [round(found.ece, 4), round(found.ece_fitted, 4)],
+        'nll': [round(found.nll, 4), round(found.nll_fitted, 4)]}}
+
+
+def _report_layers(
+    run: FinishedRun, quantized: Path, sets: list[datasets.FrameDataset], path: Path,
+) -> None:
+    input_hw = tuple(run.model.input_shape[1:3])
+    views = (whole_view(*dataset.read(index), input_hw)[0]
+             for dataset, index in Pool(sets, LAYER_FRAMES).held_out)
+    with tempfile.TemporaryDirectory() as folder:
+        exact = Path(folder, 'float.tflite')
+        exact.write_bytes(float_tflite(run.model))
+        layers = layer_errors(quantized, exact, views)
+    write_layers(layers, path)
+    print(f'{table(layers)}\nwritten: {path}', flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -252,8 +291,16 @@ def main(argv: list[str] | None = None) -> int:
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
     parser.add_argument('--calibrate', nargs='+', metavar='SET',
                         help='data sets to calibrate on (default: those trained on)')
+    parser.add_argument('--calibration', choices=('fixed', 'auto'), default='fixed',
+                        help='fixed: --frames whole frames; auto: try several numbers and kinds '
+                             'of views, keep what agrees best with float (default: %(default)s)')
     parser.add_argument('--frames', type=int, default=200,
-                        help='calibration frames (default: %(default)s)')
+                        help='frames of a fixed calibration (default: %(default)s)')
+    parser.add_argument('--temperature', default='none', metavar='none|auto|NUMBER',
+                        help='divide the logits, so that confidence is honest; auto: fitted on '
+                             'the sets of --score (default: %(default)s)')
+    parser.add_argument('--layers', type=Path, metavar='FILE',
+                        help='write how far each layer is off, as .csv or .json')
     parser.add_argument('--score', nargs='+', metavar='SET',
                         help='splits to score float and int8 on (default: the one selected on)')
     parser.add_argument('--edgetpu', action='store_true',
@@ -261,7 +308,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         _run(args)
-    except (QuantizationError, datasets.DatasetError, ModelError, DeviceError) as error:
+    except (QuantizationError, TfliteError, datasets.DatasetError, ModelError,
+            DeviceError) as error:
         print(error, file=sys.stderr)
         return 1
     return _compile(args.output) if args.edgetpu else 0
@@ -275,31 +323,50 @@ def _run(args: argparse.Namespace) -> None:
     if args.untrained:
         _write_untrained(args.untrained, args.output)
         return
+    if args.layers and args.layers.suffix not in ('.csv', '.json'):
+        raise QuantizationError(
+            f'--layers: found {str(args.layers)!r}, expected a .csv or .json name.')
     run = read_run(args.run)
+    taxonomy = datasets.load_taxonomy(run.taxonomy)
     input_hw = tuple(run.model.input_shape[1:3])
     calibrate = args.calibrate or list(run.train_sets)
-    sets = [datasets.open_dataset(spec, args.data) for spec in calibrate]
-    score_on = args.score or [run.provenance['selected_on']]
-    scored = {spec: datasets.open_dataset(spec, args.data) for spec in score_on}
-    print(f'calibrating on {args.frames} frames of {", ".join(calibrate)}', flush=True)
-    content = quantize(run.model, calibration_frames(sets, args.frames, input_hw))
+    sets = [datasets.open_dataset(spec, args.data, taxonomy, run.on_bad) for spec in calibrate]
+    score_on = args.score or run.provenance['selected_on']
+    scored = {spec: datasets.open_dataset(spec, args.data, taxonomy, run.on_bad)
+              for spec in score_on}
+    if run.on_bad == 'skip':
+        # A stand-in for a bad frame would count another frame twice in a score.
+        scored = {spec: datasets.readable(dataset) for spec, dataset in scored.items()}
+    told = _temperature(run, args.temperature, scored)
+    print(f'calibrating on {", ".join(calibrate)}', flush=True)
+    content, calibration = calibrated(
+        run, sets, None if args.calibration == 'auto' else Plan(args.frames))
     contract = write_model(content, args.output, run, input_hw)
     print(f'{args.output}: {len(content) / 1e6:.2f} MB, input {input_hw[0]}x{input_hw[1]}, '
           f'{len(contract.class_names)} classes at stride {contract.output_stride}')
+    if args.layers:
+        _report_layers(run, args.output, sets, args.layers)
 
     segmenter = Segmenter.load(args.output, device='cpu')
-    mark, scores = run.classes.index(run.mark), {}
+    scores = {}
     for spec, dataset in scored.items():
-        as_float, as_int8, agreement = compare(run, segmenter, dataset)
-        pair = [round(float(matrix.iou()[mark]), 4) for matrix in (as_float, as_int8)]
-        scores[spec] = {'float': pair[0], 'int8': pair[1], 'agreement': round(agreement, 5)}
+        as_float, as_int8, equal = compare(run, segmenter, dataset)
+        pair = [round(marked_iou(matrix, run), 4) for matrix in (as_float, as_int8)]
+        scores[spec] = {'float': pair[0], 'int8': pair[1], 'agreement': round(equal, 5)}
         print(f'{run.mark} IoU on {spec}: float {pair[0]:.4f}, int8 {pair[1]:.4f} '
-              f'({pair[1] - pair[0]:+.4f}); they agree on {agreement:.2%} of the pixels',
+              f'({pair[1] - pair[0]:+.4f}); they agree on {equal:.2%} of the pixels',
               flush=True)
     provenance = {**run.provenance, 'quantized_at': commit(), 'calibrated_on': calibrate,
-                  'calibration_frames': args.frames, f'{run.mark}_iou': scores}
+                  **calibration, **told, f'{run.mark}_iou': scores}
     final = dataclasses.replace(read_contract(contract_path(args.output)), provenance=provenance)
     contract_path(args.output).write_text(final.to_json())
+
+
+def marked_iou(matrix: ConfusionMatrix, run: FinishedRun) -> float:
+    """Return the IoU of the class that a run marks, or the mean of all."""
+    if run.mark not in run.classes:
+        return matrix.mean_iou()
+    return float(matrix.iou()[run.classes.index(run.mark)])
 
 
 def _write_untrained(preset: str, path: Path) -> None:
@@ -307,7 +374,8 @@ def _write_untrained(preset: str, path: Path) -> None:
     input_hw = 256, 512
     model = build(PRESETS[preset], input_hw, batch_size=1)
     content = quantize(model, calibration_frames([datasets.SyntheticDrive(8)], 8, input_hw))
-    run = FinishedRun(model, ('background', 'road'), (0, 1, 0, 0), 'road', (), {
+    names = tuple(f'class {index}' for index in range(2, PRESETS[preset].num_classes))
+    run = FinishedRun(model, ('background', 'road', *names), (0, 1, 0, 0), 'road', (), {
         'untrained': preset, 'commit': commit()})
     write_model(content, path, run, input_hw)
     print(f'{path}: untrained {preset}, {len(content) / 1e6:.2f} MB')

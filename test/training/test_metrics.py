@@ -7,7 +7,9 @@ import pytest
 
 cv2 = pytest.importorskip('cv2', reason='opencv-python-headless is not installed')
 
-from training.metrics import ConfusionMatrix, labels_from_logits  # noqa: E402
+from training.metrics import (  # noqa: E402
+    ConfusionMatrix, decision_from_logits, labels_from_logits,
+)
 
 LABELS = np.array([[0, 0, 1, 1], [1, 1, 2, 255]], np.uint8)
 PREDICTED = np.array([[0, 1, 1, 1], [0, 255, 1, 2]], np.uint8)
@@ -86,3 +88,35 @@ def test_labels_from_logits_ties_go_to_the_lower_id() -> None:
 
 def test_labels_from_logits_of_one_class() -> None:
     assert labels_from_logits(np.ones((2, 3, 1), np.float32), (4, 6)).shape == (4, 6)
+
+
+def test_precision_recall_and_f1_by_hand() -> None:
+    matrix = ConfusionMatrix(3)
+    matrix.update(LABELS, PREDICTED)
+    np.testing.assert_allclose(matrix.precision(), [1 / 2, 2 / 4, np.nan])  # nothing said 2
+    np.testing.assert_allclose(matrix.recall(), [1 / 2, 2 / 4, 0.0])
+    np.testing.assert_allclose(matrix.f1(), [2 / 4, 4 / 8, 0.0])
+    np.testing.assert_array_equal(matrix.hits(), [1, 2, 0])
+
+
+def test_mean_iou_is_of_the_classes_that_occur() -> None:
+    matrix = ConfusionMatrix(4)
+    matrix.update(LABELS, PREDICTED)  # class 3 is nowhere
+    assert matrix.mean_iou() == pytest.approx((1 / 3 + 2 / 6 + 0) / 3)
+    assert np.isnan(ConfusionMatrix(2).mean_iou())
+
+
+def test_decision_is_that_of_the_labels_with_a_softmax() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (3, 4, 5)).astype(np.float32)
+    labels, confidence = decision_from_logits(logits, (12, 16))
+    np.testing.assert_array_equal(labels, labels_from_logits(logits, (12, 16)))
+    assert confidence.dtype == np.uint8 and confidence.shape == (12, 16)
+    # At the network's own size nothing is interpolated.
+    labels, confidence = decision_from_logits(logits, (3, 4))
+    softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(confidence / 255, softmax.max(-1), atol=0.5 / 255 + 1e-6)
+
+
+def test_two_equal_logits_are_half_sure() -> None:
+    _, confidence = decision_from_logits(np.zeros((2, 2, 2), np.float32), (4, 4))
+    assert (confidence == 128).all()  # 127.5, to the even number

@@ -1,0 +1,390 @@
+"""Models scored on frames whose scores are known, through the command line too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip('ai_edge_litert', reason='ai-edge-litert is not installed: no .tflite runs')
+
+from tflite_models import Toy
+from training import evaluate
+from training.class_matching import match
+from training.datasets import DatasetError, Tolerant
+from training.predictors import open_predictor, parse_model, Prediction, TflitePredictor
+from training.scoring import paired_gap, score, Worst
+
+ROAD = ('background', 'road')
+
+Image = npt.NDArray[np.uint8]
+
+
+class Frames:
+    """Frames of two drives; the right half is road, the lowest row void."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def name(self, index: int) -> str:
+        return f'frame{index}'
+
+    def sequence(self, index: int) -> str:
+        return 'ab'[index // 2]
+
+    def read(self, index: int) -> tuple[Image, Image]:
+        labels = np.zeros((40, 60), np.uint8)
+        labels[:, 30:] = 1
+        labels[-1] = 255
+        return np.full((40, 60, 3), index, np.uint8), labels
+
+
+@dataclasses.dataclass
+class Fixed:
+    """Says road right of a column, which depends on the frame."""
+
+    edges: tuple[int, ...]
+    confidence: int | None = 255
+    class_names: tuple[str, ...] = ROAD
+    class_colors_rgb: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (128, 64, 128))
+    description: str = 'fixed'
+
+    def __call__(self, rgb: Image) -> Prediction:
+        labels = np.zeros(rgb.shape[:2], np.uint8)
+        labels[:, self.edges[int(rgb[0, 0, 0])]:] = 1
+        sure = None if self.confidence is None else np.full_like(labels, self.confidence)
+        return Prediction(labels, sure)
+
+
+EXACT, LATE = Fixed((30, 30, 30, 30)), Fixed((30, 36, 30, 45))
+
+
+def test_scores_by_hand() -> None:
+    found = score('set', Frames(), [LATE], match(ROAD, [ROAD]))
+    whole, parts = found.models[0].whole, found.models[0].by_sequence
+    # In columns: 30 of 30, 24 of 30, 30 of 30 and 15 of 30 are found, none made up.
+    assert whole.matrix.iou()[1] == pytest.approx(99 / 120)
+    assert whole.matrix.precision()[1] == 1.0
+    assert {name: part.frames for name, part in parts.items()} == {'a': 2, 'b': 2}
+    assert parts['a'].matrix.iou()[1] == pytest.approx(54 / 60)
+    assert parts['b'].matrix.iou()[1] == pytest.approx(45 / 60)
+    assert whole.matrix.counts.sum() == 4 * 39 * 60  # the void row apart
+    assert whole.boundary.f()[1] == pytest.approx(2 / 4)
+    # Always sure, and 21 columns of 240 are wrong.
+    assert whole.reliability is not None
+    assert whole.reliability.ece() == pytest.approx(21 / 240)
+    assert [(note.index, pytest.approx(note.badness)) for note in found.models[0].worst] == [
+        (3, 15 / 30), (1, 6 / 30)]
+
+
+def test_two_models_differ_where_they_differ() -> None:
+    found = score('set', Frames(), [EXACT, LATE], match(ROAD, [ROAD, ROAD]))
+    [part] = found.differences
+    assert (part.first, part.second) == (0, 1)
+    assert part.agreement == pytest.approx(1 - 21 / 240)  # void pixels count here
+    assert [note.index for note in part.worst] == [3, 1]
+    assert part.worst[0].badness == pytest.approx(15 / 60)
+    assert found.models[0].worst == ()  # nothing is wrong with it
+
+
+def test_gap_is_of_all_frames_and_its_interval_of_resampled_ones() -> None:
+    [part] = score('set', Frames(), [EXACT, LATE], match(ROAD, [ROAD, ROAD])).differences
+    assert part.gap is not None
+    assert part.gap.iou == pytest.approx(99 / 120 - 1)
+    # Four frames: from hardly a bad one to the worst time and again.
+    assert part.gap.low < part.gap.iou < part.gap.high <= 0
+    assert part.gap.low >= -0.5
+
+
+def test_gap_of_models_that_always_differ_alike_is_certain() -> None:
+    found = paired_gap([(10, 20)] * 5, [(15, 20)] * 5)
+    assert found is not None
+    assert (found.iou, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
+    assert paired_gap([(0, 0)], [(0, 0)]) is None
+
+
+def test_every_pair_of_models_is_compared() -> None:
+    found = score('set', Frames(), [EXACT, LATE, EXACT], match(ROAD, [ROAD] * 3))
+    assert [(part.first, part.second, part.agreement == 1.0) for part in found.differences] == [
+        (0, 1, False), (0, 2, True), (1, 2, False)]
+
+
+def test_model_without_confidence_has_no_reliability() -> None:
+    found = score('set', Frames(), [Fixed((30,) * 4, None)], match(ROAD, [ROAD]))
+    assert found.models[0].whole.reliability is None
+
+
+def test_frames_are_ranked_by_all_classes_where_none_is_marked() -> None:
+    names = ('left', 'right')
+    found = score('set', Frames(), [dataclasses.replace(LATE, class_names=names)],
+                  match(names, [names]), keep=1)
+    assert found.marked is None
+    [note] = found.models[0].worst
+    assert note.index == 3
+    assert note.badness == pytest.approx(1 - (15 / 30 + 30 / 45) / 2)
+
+
+def test_only_the_worst_are_kept_worst_first() -> None:
+    worst = Worst(2)
+    for index, badness in enumerate((0.1, 0.5, 0.0, float('nan'), 0.3, 0.2)):
+        worst.add(badness, index)
+    assert [note.index for note in worst.listed()] == [1, 4]
+    nothing = Worst(0)
+    nothing.add(1.0, 0)
+    assert nothing.listed() == ()
+
+
+def test_progress_counts_to_the_end() -> None:
+    seen: list[tuple[int, int]] = []
+    score('set', Frames(), [EXACT], match(ROAD, [ROAD]),
+          progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+class Damaged(Frames):
+    """The second frame cannot be read."""
+
+    def read(self, index: int) -> tuple[Image, Image]:
+        if index == 1:
+            raise DatasetError('frame1.png: not a readable image')
+        return super().read(index)
+
+
+def test_bad_frames_stop_or_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DatasetError, match='frame1'):
+        score('set', Damaged(), [EXACT], match(ROAD, [ROAD]))
+    found = score('set', Tolerant(Damaged(), 'set'), [EXACT], match(ROAD, [ROAD]))
+    assert found.models[0].whole.frames == 3  # no stand-in is scored twice
+    assert 'frame1.png' in capsys.readouterr().err
+
+
+# -- models ------------------------------------------------------------------------------------
+
+
+def test_tflite_is_scored_as_a_robot_runs_it(tmp_path: Path) -> None:
+    predictor = TflitePredictor(Toy().save(tmp_path), 'cpu')
+    assert predictor.class_names == ROAD
+    assert 'cpu' in predictor.description
+    rgb = np.zeros((32, 64, 3), np.uint8)
+    rgb[:, 32:, 0] = 200  # red is road to this toy
+    found = predictor(rgb)
+    assert found.labels.shape == (32, 64)
+    assert found.labels[:, :24].max() == 0 and found.labels[:, 40:].min() == 1
+    assert found.confidence is not None and found.confidence[0, -1] == 255
+
+
+@pytest.mark.parametrize(('text', 'path', 'device'), [
+    ('a/b.tflite', 'a/b.tflite', 'cpu'), ('b.tflite@usb', 'b.tflite', 'usb'),
+    ('b.tflite@pci:1', 'b.tflite', 'pci:1'), ('me@home/b.tflite', 'me@home/b.tflite', 'cpu')])
+def test_device_may_follow_the_file(text: str, path: str, device: str) -> None:
+    assert parse_model(text, 'cpu') == (Path(path), device)
+
+
+def test_models_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    from bisenet_ros.core.errors import ModelError
+    with pytest.raises(ModelError, match=r'absent\.keras: no such file'):
+        open_predictor(str(tmp_path / 'absent.keras'))
+    with pytest.raises(ModelError, match=r'absent\.tflite'):
+        open_predictor(str(tmp_path / 'absent.tflite'))
+
+
+@pytest.fixture(scope='module')
+def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose road logit is the red channel, at stride 8."""
+    keras = pytest.importorskip('keras', reason='keras is not installed')
+    image = keras.Input((32, 64, 3), batch_size=1)
+    layer = keras.layers.Conv2D(2, 1, strides=8, name='head')
+    model = keras.Model(image, layer(image))
+    kernel = np.zeros((1, 1, 3, 2), np.float32)
+    kernel[0, 0, 0, 1] = 20.0
+    layer.set_weights([kernel, np.array([0, -4], np.float32)])
+    path = tmp_path_factory.mktemp('run') / 'best.keras'
+    model.save(path)
+    return path
+
+
+def test_keras_file_is_scored_in_float(keras_file: Path) -> None:
+    predictor = open_predictor(str(keras_file))
+    assert predictor.class_names == ROAD
+    rgb = np.zeros((32, 64, 3), np.uint8)
+    rgb[:, 32:, 0] = 255
+    found = predictor(rgb)
+    assert found.labels[0, 0] == 0 and found.labels[0, -1] == 1
+    # Its logits are -4 and 16 there.
+    assert found.confidence is not None
+    assert found.confidence[0, 0] == round(255 / (1 + np.exp(-4)))
+    assert found.confidence[0, -1] == 255
+
+
+def test_classes_of_a_keras_file(keras_file: Path) -> None:
+    from bisenet_ros.core.errors import ModelError
+    assert open_predictor(str(keras_file), road=0).class_names == ('road', 'background')
+    assert open_predictor(str(keras_file), class_names=['a', 'b']).class_names == ('a', 'b')
+    with pytest.raises(ModelError, match='has 2 output channels, but --class-names names 3'):
+        open_predictor(str(keras_file), class_names=['a', 'b', 'c'])
+    with pytest.raises(ModelError, match=r'--road: found 2, expected an id below 2'):
+        open_predictor(str(keras_file), road=2)
+    beside = keras_file.with_name('config.json')
+    beside.write_text(json.dumps({'config': {'classes': ['rest', 'road']}}))
+    try:
+        assert open_predictor(str(keras_file)).class_names == ('rest', 'road')
+        beside.write_text('{}')
+        with pytest.raises(ModelError, match=r'config\.json: names no classes'):
+            open_predictor(str(keras_file))
+    finally:
+        beside.unlink()
+
+
+def test_file_that_is_no_keras_model_is_refused(tmp_path: Path) -> None:
+    from bisenet_ros.core.errors import ModelError
+    pytest.importorskip('keras', reason='keras is not installed')
+    path = tmp_path / 'text.keras'
+    path.write_text('no')
+    with pytest.raises(ModelError, match=r'text\.keras: not a Keras model that can be loaded'):
+        open_predictor(str(path))
+
+
+@pytest.mark.parametrize(('texts', 'names'), [
+    (['a/x.tflite', 'b/y.tflite'], ('x.tflite', 'y.tflite')),
+    (['a/x.tflite', 'b/x.tflite'], ('a/x.tflite', 'b/x.tflite')),
+    (['x.tflite', 'x.tflite@usb'], ('x.tflite on cpu', 'x.tflite on usb')),
+    (['x.tflite', 'x.tflite'], ('x.tflite on cpu (1)', 'x.tflite on cpu (2)'))])
+def test_models_of_a_report_have_different_names(texts: list[str], names: tuple[str, ...]) -> None:
+    assert evaluate.labels(texts, 'cpu') == names
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+class Reader(HTMLParser):
+    """Checks that elements close in order, and collects what a browser would fetch."""
+
+    VOID = frozenset({'meta', 'img', 'br'})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+        self.text = ''
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or '' for key, value in attrs if key in ('src', 'href')]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp('report')
+    first = Toy().save(folder, 'first')
+    second = Toy(bias=(0, -60)).save(folder, 'second<b>')
+    command = ['--model', str(first), '--against', str(second), '--on', 'synthetic:3',
+               '--html', str(folder / 'report.html'), '--json', str(folder / 'report.json')]
+    assert evaluate.main(command) == 0
+    reader = Reader()
+    page = (folder / 'report.html').read_text(encoding='utf-8')
+    reader.feed(page)
+    return {'page': page, 'reader': reader, 'command': command,
+            'json': json.loads((folder / 'report.json').read_text())}
+
+
+def test_page_is_well_formed_and_needs_nothing_else(written: dict[str, Any]) -> None:
+    reader = written['reader']
+    assert reader.open == []
+    assert reader.sources and all(
+        source.startswith('data:image/jpeg;base64,') for source in reader.sources)
+    assert not {'script', 'link', 'iframe'} & set(reader.tags)
+    assert '@import' not in written['page'] and 'url(' not in written['page']
+
+
+def test_page_shows_the_pictures_it_promises(written: dict[str, Any]) -> None:
+    import base64
+
+    import cv2
+    # Up to three worst frames of each model and three that differ, four panels each.
+    frames = written['page'].count('<div class="panels">')
+    assert 6 <= frames <= 9
+    assert len(written['reader'].sources) == 4 * frames
+    for source in written['reader'].sources[::7]:
+        stored = np.frombuffer(base64.b64decode(source.split(',')[1]), np.uint8)
+        assert cv2.imdecode(stored, cv2.IMREAD_COLOR).shape == (200, 400, 3)
+
+
+def test_page_says_what_the_json_says(written: dict[str, Any]) -> None:
+    text = written['reader'].text
+    assert 'second<b>.tflite' in text  # escaped in the page, or it would be an element
+    found = written['json']
+    assert found['classes'] == ['background', 'road']
+    for name in ('first.tflite', 'second<b>.tflite'):
+        whole = found['sets']['synthetic:3']['models'][name]['all']
+        assert f'{whole["classes"]["road"]["iou"]:.4f}' in text
+        assert f'{whole["ece"]:.4f}' in text
+        counts = np.array(whole['confusion'])
+        assert whole['accuracy'] == pytest.approx(
+            np.trace(counts[:, :2]) / counts.sum(), abs=1e-6)
+        assert len(whole['reliability']) == 15
+    [pair] = found['sets']['synthetic:3']['agreement']
+    assert 0 < pair['share'] < 1 and f'{pair["share"]:.3%}' in text
+
+
+def test_lines_that_others_read_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = Toy().save(tmp_path)
+    assert evaluate.main(['--model', str(model), '--on', 'synthetic:2']) == 0
+    out = capsys.readouterr().out
+    assert 'scored as background, road; the data has background, road, ground, movable' in out
+    import re
+    assert re.search(r'^synthetic:2 +2 frames   road IoU 0\.\d{4}   precision \d\.\d{4}   '
+                     r'recall \d\.\d{4}$', out, re.M)
+    assert re.search(r'mean IoU \d\.\d{4}   accuracy \d\.\d{4}   boundary F \d\.\d{4}   '
+                     r'ECE \d\.\d{4}', out)
+
+
+def test_same_frames_twice_give_the_same_json(written: dict[str, Any], tmp_path: Path) -> None:
+    command = [*written['command'][:-4], '--json', str(tmp_path / 'again.json')]
+    assert evaluate.main(command) == 0
+    again = json.loads((tmp_path / 'again.json').read_text())
+    assert again['sets'] == written['json']['sets']
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'--on': 'synthetic:none'}, 'data set: found'),
+    ({'--taxonomy': 'nonsense'}, "taxonomy: found 'nonsense'"),
+    ({'--merge': 'ground'}, '--merge: found'),
+    ({'--model': 'absent.tflite'}, 'absent.tflite'),
+])
+def test_command_says_in_one_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str,
+) -> None:
+    options = {'--model': str(Toy().save(tmp_path)), '--on': 'synthetic:1', **changes}
+    assert evaluate.main([part for pair in options.items() for part in pair]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
+
+
+def test_third_party_model_is_scored_on_road_alone(
+    shared_data: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = shared_data / 'coral' / 'deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite'
+    if not model.is_file():
+        pytest.skip(f'no {model.name} in ../shared/data/coral')
+    classes = Path(__file__).resolve().parents[2] / 'config' / 'cityscapes19.txt'
+    assert evaluate.main(['--model', str(model), '--class-names', str(classes),
+                          '--on', 'synthetic:1']) == 0
+    out = capsys.readouterr().out
+    assert 'scored as background, road' in out and 'no confidence' in out

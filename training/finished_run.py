@@ -1,0 +1,63 @@
+"""What a run folder of ``training.train`` holds for deployment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+
+
+class QuantizationError(RuntimeError):
+    """A model cannot be quantized as asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """
+    What ``training.train`` left: the float model and how it came about.
+
+    ``merge`` is the deployed class of each class of ``taxonomy``; ``mark`` names the class that
+    scores are given for, or ``mean`` for the mean over all; ``on_bad`` is what a frame that cannot
+    be read does.
+
+    """
+
+    model: keras.Model
+    classes: tuple[str, ...]
+    merge: tuple[int, ...]
+    mark: str
+    train_sets: tuple[str, ...]
+    provenance: dict[str, Any]
+    taxonomy: str = 'road'
+    on_bad: str = 'stop'
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """
+    Read a run folder.
+
+    Raises
+    ------
+    QuantizationError
+        If it holds no finished epoch at the deployed size.
+
+    """
+    model_path, config_path = folder / 'best.keras', folder / 'config.json'
+    for path in (config_path, model_path):
+        if not path.is_file():
+            raise QuantizationError(
+                f'{path}: missing; expected a run folder of training.train with at least one '
+                'finished epoch at the deployed input size.')
+    described = json.loads(config_path.read_text())
+    config = described['config']
+    model = keras.models.load_model(model_path, compile=False)
+    return FinishedRun(
+        model, tuple(config['classes']), tuple(config['merge']), config['mark'],
+        tuple(spec for spec, _ in config['train']),
+        {'command': ' '.join(described['command']), 'commit': described['commit'],
+         'datasets': [spec for spec, _ in config['train']],
+         'selected_on': list(config['validate'])},
+        config.get('taxonomy', 'road'), config.get('on_bad', 'stop'))

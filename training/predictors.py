@@ -1,0 +1,225 @@
+"""
+Models as something that labels a frame: a ``.tflite`` on any device, a ``.keras`` in float.
+
+A ``.tflite`` runs through the API that robots use (``bisenet_ros.Segmenter``); a ``.keras`` file
+sees the same resized frame and its logits are upsampled and decided in float.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bisenet_ros.core.contract import Rgb, palette, read_class_list
+from bisenet_ros.core.errors import ModelError
+from bisenet_ros.core.postprocess import Wanted
+from bisenet_ros.core.segmenter import Segmenter
+from training.augment import whole_view
+from training.metrics import decision_from_logits
+
+#: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
+COLORS_RGB = {'background': (0, 0, 0), 'road': (128, 64, 128), 'ground': (244, 35, 232),
+              'movable': (0, 0, 142)}
+
+_DEVICE = re.compile(r'(.+)@((?:auto|cpu|usb|pci)(?::\d+)?)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """``labels`` and ``confidence`` (0..255; None where the model has none): ``uint8[H, W]``."""
+
+    labels: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.uint8] | None
+
+
+class Predictor(Protocol):
+    """What evaluation scores."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class id."""
+        ...
+
+    @property
+    def class_colors_rgb(self) -> tuple[Rgb, ...]:
+        """A colour for each class."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Say how it computes, for a report."""
+        ...
+
+    def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
+        """Label ``uint8[H, W, 3]`` RGB at its own size."""
+        ...
+
+
+def class_colors(names: Sequence[str]) -> tuple[Rgb, ...]:
+    """Return a colour for each class: the customary one, or one that tells it apart."""
+    return tuple(COLORS_RGB.get(name, other)
+                 for name, other in zip(names, palette(len(names)), strict=True))
+
+
+class TflitePredictor:
+    """
+    Run a ``.tflite`` as a robot would.
+
+    Parameters
+    ----------
+    model : Path
+    device : str
+        As for ``Segmenter.load``.
+    class_names : sequence of str
+        For a model without a contract: names by id, or the path of one class list.
+
+    Raises
+    ------
+    ModelError, DeviceError
+        As ``Segmenter.load``.
+
+    """
+
+    def __init__(self, model: Path, device: str, class_names: Sequence[str] = ()) -> None:
+        self._segmenter = Segmenter.load(model, device=device, class_names=class_names)
+        contract = self._segmenter.contract
+        self.class_names = contract.class_names
+        self.class_colors_rgb = contract.class_colors_rgb
+        self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
+
+    @property
+    def description(self) -> str:
+        height, width = self._segmenter.contract.input_hw
+        return f'TFLite, {width}x{height}, on {self._segmenter.device_status.device}'
+
+    def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
+        result = self._segmenter.segment(rgb, wanted=self._wanted)
+        if result.labels is None:
+            raise ModelError('the segmenter returned no labels; this is a bug.')
+        return Prediction(result.labels, result.confidence)
+
+
+class KerasPredictor:
+    """
+    Run a deployable ``.keras`` file in float.
+
+    Parameters
+    ----------
+    model : Path
+    class_names : sequence of str
+        Names by id, or the path of one class list. Where empty, ``config.json`` beside the file
+        is asked (a run folder of ``training.train``), and else only ``road`` gets a name.
+    road : int
+        The id of road where nothing names the classes.
+
+    Raises
+    ------
+    ModelError
+        If the file is no such model or the names do not fit it.
+
+    """
+
+    def __init__(self, model: Path, class_names: Sequence[str] = (), road: int = 1) -> None:
+        if not model.is_file():
+            raise ModelError(f'{model}: no such file.')
+        import keras  # here, so that scoring a .tflite needs no training packages
+
+        try:
+            network = keras.models.load_model(model, compile=False)
+        except (OSError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or ['unknown'])[0]
+            raise ModelError(f'{model}: not a Keras model that can be loaded: {reason}') from error
+        output = network.output
+        if isinstance(output, dict):
+            network = keras.Model(network.input, output['logits'])
+        shapes = network.input_shape, network.output_shape
+        if any(len(shape) != 4 or None in shape[1:] for shape in shapes):
+            raise ModelError(
+                f'{model}: found input {shapes[0]} and output {shapes[1]}, expected an image of '
+                'one size to logits; give a deployable model, such as best.keras of a run.')
+        self._network = network
+        self._input_hw = tuple(network.input_shape[1:3])
+        self.class_names, self.class_colors_rgb = _keras_classes(
+            model, network.output_shape[3], class_names, road)
+        self.description = (
+            f'Keras, float, {self._input_hw[1]}x{self._input_hw[0]}, {keras.backend.backend()}')
+
+    def logits(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return ``float32[h, w, C]`` at the output's own size."""
+        view, _ = whole_view(rgb, np.zeros(rgb.shape[:2], np.uint8), self._input_hw)
+        result: npt.NDArray[Any] = self._network.predict_on_batch(
+            view[None].astype(np.float32) / 255)
+        return result[0].astype(np.float32)
+
+    def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
+        return Prediction(*decision_from_logits(self.logits(rgb), (rgb.shape[0], rgb.shape[1])))
+
+
+def _keras_classes(
+    model: Path, count: int, class_names: Sequence[str], road: int,
+) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
+    colors: tuple[Rgb, ...] | None = None
+    source = '--class-names'
+    beside = model.with_name('config.json')
+    if len(class_names) == 1 and class_names[0].endswith('.txt'):
+        names, colors = read_class_list(Path(class_names[0]).expanduser())
+    elif class_names:
+        names = tuple(class_names)
+    elif beside.is_file():
+        source = str(beside)
+        try:
+            names = tuple(json.loads(beside.read_text())['config']['classes'])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f'{beside}: names no classes ({error}); give --class-names.') from error
+    elif not 0 <= road < count:
+        raise ModelError(f'--road: found {road}, expected an id below {count} for {model}.')
+    else:
+        names = tuple(
+            'road' if index == road else 'background' if count == 2 else f'class {index}'
+            for index in range(count))
+    if len(names) != count:
+        raise ModelError(
+            f'{model}: has {count} output channels, but {source} names {len(names)} classes.')
+    return names, colors or class_colors(names)
+
+
+def parse_model(text: str, device: str) -> tuple[Path, str]:
+    """Return file and device of ``FILE`` or ``FILE@DEVICE``."""
+    if found := _DEVICE.fullmatch(text):
+        return Path(found[1]), found[2]
+    return Path(text), device
+
+
+def open_predictor(
+    text: str, device: str = 'cpu', class_names: Sequence[str] = (), road: int = 1,
+) -> Predictor:
+    """
+    Open a model by its file name.
+
+    Parameters
+    ----------
+    text : str
+        ``FILE`` or, for a ``.tflite``, ``FILE@DEVICE``.
+    device : str
+        Where none is named.
+    class_names, road
+        See ``TflitePredictor`` and ``KerasPredictor``.
+
+    Raises
+    ------
+    ModelError, DeviceError
+        If it cannot be used.
+
+    """
+    path, device = parse_model(text, device)
+    if path.suffix == '.keras':
+        return KerasPredictor(path, class_names, road)
+    return TflitePredictor(path, device, class_names)

@@ -1,0 +1,114 @@
+"""
+One number that makes a network's confidence honest, and its place in the network.
+
+A temperature divides the logits (Guo et al. 2017). It is folded into the last convolution before
+quantization: the deployed file then gives calibrated logits by itself, its labels and its cost
+are the same, and nothing that runs it has to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from training.augment import whole_view
+from training.datasets import VOID, FrameDataset
+from training.finished_run import FinishedRun, QuantizationError
+from training.reliability import TemperatureFit, fit_temperature
+
+PIXELS_A_FRAME = 2000
+
+
+def float_logits(model: keras.Model, view: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return ``float32[h, w, C]`` logits of ``uint8[H, W, 3]`` RGB at the network's size."""
+    batch = view[None].astype(np.float32) / 255
+    logits: npt.NDArray[np.float32] = model.predict_on_batch(batch)[0].astype(np.float32)
+    return logits
+
+
+def sampled_logits(
+    run: FinishedRun, sets: Sequence[FrameDataset], seed: int = 0,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """
+    Collect logits and true classes of random labelled pixels, as many of each frame.
+
+    Parameters
+    ----------
+    run : FinishedRun
+    sets : sequence of FrameDataset
+        Frames on which the model was not trained, in ``run.taxonomy``.
+    seed : int
+
+    Returns
+    -------
+    (float32[N, C], uint8[N])
+
+    """
+    merge = np.full(256, VOID, np.uint8)
+    merge[:len(run.merge)] = run.merge
+    input_hw = tuple(run.model.input_shape[1:3])
+    rng = np.random.default_rng(seed)
+    found, truth = [], []
+    for dataset in sets:
+        for index in range(len(dataset)):
+            view, ids = whole_view(*dataset.read(index), input_hw)
+            labels = merge[ids].ravel()
+            known = np.flatnonzero(labels != VOID)
+            if not len(known):
+                continue
+            chosen = rng.choice(known, min(PIXELS_A_FRAME, len(known)), replace=False)
+            upsampled = cv2.resize(
+                float_logits(run.model, view), input_hw[::-1], interpolation=cv2.INTER_LINEAR)
+            found.append(upsampled.reshape(len(labels), -1)[chosen])
+            truth.append(labels[chosen])
+    if not found:
+        raise QuantizationError(
+            '--temperature auto: found no labelled pixel in the sets of --score, expected at '
+            'least one.')
+    return np.concatenate(found), np.concatenate(truth)
+
+
+def fitted(run: FinishedRun, sets: Sequence[FrameDataset]) -> TemperatureFit:
+    """Find the temperature of a run's float model on held-out frames."""
+    return fit_temperature(*sampled_logits(run, sets))
+
+
+def fold(model: keras.Model, temperature: float) -> None:
+    """
+    Divide a model's logits by a temperature, in the weights of its last convolution.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Changed in place.
+    temperature : float
+
+    Raises
+    ------
+    QuantizationError
+        If the temperature is not positive, or the logits do not come from a convolution through
+        linear layers alone.
+
+    """
+    if temperature <= 0:
+        raise QuantizationError(
+            f'temperature: found {temperature}, expected a positive number.')
+    tensor = model.output
+    while True:
+        layer = tensor._keras_history.operation
+        linear = getattr(layer, 'activation', keras.activations.linear) is keras.activations.linear
+        if isinstance(layer, keras.layers.Conv2D) and linear:
+            break
+        passes = isinstance(layer, keras.layers.UpSampling2D) or (
+            isinstance(layer, keras.layers.Activation) and linear)
+        if not passes:
+            raise QuantizationError(
+                f'temperature: the logits come from the layer {layer.name!r} '
+                f'({type(layer).__name__}), expected a convolution without activation.')
+        tensor = layer.input
+    for weight in (layer.kernel, *([layer.bias] if layer.use_bias else [])):
+        weight.assign(keras.ops.convert_to_numpy(weight) / np.float32(temperature))
