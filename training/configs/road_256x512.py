@@ -1,23 +1,25 @@
 """
-The shipped road model: 256x512, two classes, detail branch 16-32-96.
+The shipped road model.
 
-    python -m training.train --config training/configs/road_256x512.py --data FOLDER
+The weights of ``road_256x512_start``, trained on at full size alone, on views in other light and
+weather, from other cameras and mounting heights.
 
-Small inputs first: an epoch at 128x256 costs about a quarter of one at 256x512.
-
-The run that was shipped, at commit 161a032: 87 minutes on 2 cores of an AMD EPYC (Zen 4) shared
-with other work; 20 to 45 views a second at 128x256, 7 to 10 at 256x512. Best epoch 42: road IoU
-0.963 on camvid:val; int8 0.963. Reported afterwards, never chosen on: camvid:test 0.910 (Seq05VD
-0.918), idd_lite:val 0.910. Its history: docs/road_256x512_history.csv.
+    python -m training.rebuild road_256x512 --data FOLDER --output FOLDER
 """
 
+from training.augment import Augmentation
 from training.config import Config, Phase
 from training.model import PRESETS
 
 CONFIG = Config(
     architecture=PRESETS['road'],
-    phases=(Phase((128, 256), 36), Phase((256, 512), 15)),
-    train=(('camvid:train', 0.4), ('idd_lite:train', 0.5), ('synthetic:300:1', 0.1)),
+    phases=(Phase((256, 512), 16),),
+    train=(('camvid:train', 0.5), ('idd_lite:train', 0.45), ('synthetic:300:1', 0.05)),
     validate=('camvid:val', 'idd_lite:val'),
-    precision='mixed_bfloat16',
+    images_per_epoch=3200, learning_rate=0.03, warmup_steps=100,
+    precision='mixed_bfloat16', seed=1, init='runs/road_256x512_start',
+    augmentation=Augmentation(
+        scale=(0.7, 2.2), aspect=1.5, rotation_deg=5.0, colour=0.8, blur=0.15, noise=0.25,
+        cutout=0.2, shadow=0.3, fog=0.08, glare=0.08, night=0.08, motion=0.08, coarse=0.12,
+        jpeg=0.15, perspective=0.2, tone=0.35, paste=0.25),
 )

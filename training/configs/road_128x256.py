@@ -1,0 +1,24 @@
+"""
+The shipped road model for the slowest machines: a quarter of the pixels and of the time.
+
+The weights of ``road_256x512``, trained on at the smaller size.
+
+    python -m training.rebuild road_128x256 --data FOLDER --output FOLDER
+"""
+
+from training.augment import Augmentation
+from training.config import Config, Phase
+from training.model import PRESETS
+
+CONFIG = Config(
+    architecture=PRESETS['road'],
+    phases=(Phase((128, 256), 8),),
+    train=(('camvid:train', 0.5), ('idd_lite:train', 0.45), ('synthetic:300:1', 0.05)),
+    validate=('camvid:val', 'idd_lite:val'),
+    images_per_epoch=3200, learning_rate=0.02, warmup_steps=100,
+    precision='mixed_bfloat16', seed=2, init='runs/road_256x512',
+    augmentation=Augmentation(
+        scale=(0.8, 1.6), aspect=1.35, rotation_deg=4.0, colour=0.8, blur=0.1, noise=0.2,
+        cutout=0.15, shadow=0.3, fog=0.06, glare=0.06, night=0.06, motion=0.06, coarse=0.06,
+        jpeg=0.1, perspective=0.15, tone=0.3, paste=0.15),
+)

@@ -1,0 +1,91 @@
+"""
+Rebuild a shipped model from its configuration, in one command.
+
+    python -m training.rebuild road_256x512 --data ../shared/data --output FOLDER
+
+Trains what ``training/configs/<name>.py`` says, and before it every run that it starts from
+(``init``); runs lie in ``runs/`` of the current folder and are gone on with where they stopped.
+Then it quantizes, and scores validation and test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from training.config import ConfigError, load_config
+
+CONFIGS = Path(__file__).parent / 'configs'
+
+RUNS = Path('runs')
+
+#: Reported, never chosen on.
+TEST = ('camvid:test',)
+
+
+def shipped() -> list[str]:
+    """Return the names of the models that come with the package."""
+    models = Path(__file__).parents[1] / 'bisenet_ros' / 'models'
+    return sorted(path.stem for path in models.glob('*.tflite'))
+
+
+def chain(name: str) -> list[str]:
+    """
+    Return the configurations to train, the first one first.
+
+    Raises
+    ------
+    ConfigError
+        If one is missing, or starts from what is not a run of a configuration here.
+
+    """
+    config = load_config(CONFIGS / f'{name}.py')
+    if not config.init:
+        return [name]
+    before = Path(config.init)
+    if before.parent != RUNS:
+        raise ConfigError(
+            f'{name}: init is {config.init!r}, expected {RUNS}/<configuration>, so that it can '
+            'be trained first.')
+    return [*chain(before.name), name]
+
+
+def commands(name: str, data: Path, output: Path) -> list[list[str]]:
+    """Return what is run, one after the other, as the arguments behind ``python -m``."""
+    runs = [['training.train', '--config', str(CONFIGS / f'{stage}.py'), '--data', str(data),
+             '--run', str(RUNS / stage)] for stage in chain(name)]
+    validate = load_config(CONFIGS / f'{name}.py').validate
+    model = str(output / f'{name}.tflite')
+    return [*runs,
+            ['training.quantize', '--run', str(RUNS / name), '--data', str(data),
+             '--output', model, '--score', *validate],
+            ['training.evaluate', '--model', model, '--data', str(data),
+             '--on', *validate, *TEST]]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Rebuild from the command line."""
+    parser = argparse.ArgumentParser(
+        prog='python -m training.rebuild', description='Rebuild a shipped model.')
+    parser.add_argument('name', choices=shipped(), help='which one: %(choices)s')
+    parser.add_argument('--data', type=Path, required=True, help='data folder')
+    parser.add_argument('--output', type=Path, required=True, help='folder for the model')
+    parser.add_argument('--dry-run', action='store_true', help='only print the commands')
+    args = parser.parse_args(argv)
+    try:
+        steps = commands(args.name, args.data, args.output)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for step in steps:
+        print('python -m', *step, flush=True)
+        if not args.dry_run and (code := subprocess.run(
+                [sys.executable, '-m', *step], check=False).returncode):
+            return code
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
