@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nodes import Tool, Watcher, quantile, render_folder
+from nodes import Tool, Watcher, choose_domain, quantile, render_folder
 
 from bisenet_ros.transport import CHOICES, transport_environment
 
@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument('--rounds', type=int, default=1, help='of each setting (%(default)s)')
     parser.add_argument('--json', type=Path, help='write the figures there, too')
     options = parser.parse_args()
+    choose_domain()
     if chosen := [name for name in CHOICES if name in os.environ]:
         parser.error(f'{chosen[0]} is set; unset it, this sets it by turns.')
     ours = transport_environment(os.environ)

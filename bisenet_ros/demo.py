@@ -36,7 +36,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from bisenet_ros import conversions, process
-from bisenet_ros.transport import transport_environment
+from bisenet_ros.transport import RANGELESS, transport_environment
 
 IMAGE_TOPIC = '/camera/image'
 MASK_TOPIC = '/segmenter/mask'
@@ -374,10 +374,9 @@ def network_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
     chosen = {}
     if 'ROS_AUTOMATIC_DISCOVERY_RANGE' not in environ and 'ROS_LOCALHOST_ONLY' not in environ:
-        if environ.get('ROS_DISTRO') == 'humble':  # which does not know the newer variable
-            chosen['ROS_LOCALHOST_ONLY'] = '1'
-        else:
-            chosen['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        rangeless = environ.get('ROS_DISTRO') in RANGELESS
+        chosen = ({'ROS_LOCALHOST_ONLY': '1'} if rangeless
+                  else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
     return chosen | transport_environment({**environ, **chosen})
 
 

@@ -1,11 +1,18 @@
-"""Why no image arrives: what the ROS graph says about the input topic."""
+"""Why no image arrives, or not every one: what the ROS graph says about the input topic."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+from bisenet_ros.transport import has_choice, room_environment
+
+#: The node of ours that plays a camera.
+REPLAY = 'replay'
 
 
 def input_problem(node: Node, topic: str, message_type: str, qos: QoSProfile) -> str:
@@ -42,6 +49,31 @@ def input_problem(node: Node, topic: str, message_type: str, qos: QoSProfile) ->
         return f'no publisher on {topic}: {hint}'
     reasons = [reason for info in publishers if (reason := _mismatch(info, message_type, qos))]
     return '; '.join(reasons) if len(reasons) == len(publishers) else ''
+
+
+def gap_remedy(node: Node, topic: str, environ: Mapping[str, str]) -> str:
+    """
+    Return what to do where frames are missing in the stream.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+    topic : str
+        Resolved name of the input.
+    environ : Mapping
+        The environment of this process. Its discovery range is the camera driver's, too.
+
+    """
+    cameras = {info.node_name for info in node.get_publishers_info_by_topic(topic)}
+    if cameras == {REPLAY} and has_choice(environ):
+        # Whoever chose a transport for this process, the launch file first of all, did for that.
+        return 'this machine is too busy for them (or replay has another transport than this node)'
+    if not (room := room_environment(environ)):
+        return ('they are lost on the way; give the middleware room for whole frames (see the '
+                'guide on DDS tuning of ROS 2)')
+    setting = ' '.join(f'{name}={shlex.quote(value)}' for name, value in room.items())
+    return (f'they are lost on the way; start the camera driver with {setting} (if it has that, '
+            'the machine or the network is too busy)')
 
 
 def _mismatch(info: Any, message_type: str, qos: QoSProfile) -> str:

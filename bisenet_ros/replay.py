@@ -2,7 +2,8 @@
 The replay node: a video, a folder of images, a camera device or the rendered drive as a camera.
 
 Publishes ``image`` (bgr8) and ``camera_info`` at a chosen rate, looping or once. The camera info
-is an invented pinhole unless the frames are rendered, for which it is the true one.
+is an invented pinhole unless the frames are rendered, for which it is the true one. While nobody
+listens time goes on, but nothing is rendered or read.
 """
 
 from __future__ import annotations
@@ -107,13 +108,18 @@ class ReplayNode(Node):
                 due_s = max(due_s + period_s, time.monotonic())
             if self._stopping.is_set():
                 return
-            self._publish(frame)
+            if frame is not None:
+                self._publish(frame)
 
-    def _all_frames(self) -> Iterator[Frame]:
+    def _all_frames(self) -> Iterator[Frame | None]:
         while True:
-            yield from self._source.frames()
+            yield from self._source.frames(self._is_heard)
             if not self._loop:
                 return
+
+    def _is_heard(self) -> bool:
+        return bool(self._image_output.get_subscription_count()
+                    or self._info_output.get_subscription_count())
 
     def _publish(self, frame: Frame) -> None:
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)

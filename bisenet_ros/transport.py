@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+#: The segment of shared memory takes 33.5 MB of /dev/shm in every process, all of it at once (with
+#: the profiles 17.6 MB). Where that is too small (Docker's has 64 MiB) Fast DDS says "Failed to
+#: create segment" and the process goes on with the sockets alone.
 #: More room on the default transports, so that participants with other settings see ours.
 #: ``LARGE_DATA`` would hide them from rviz2, Nav2 and every camera left on the defaults.
 BUILTIN_TRANSPORTS = 'DEFAULT?sockets_size=16MB&max_msg_size=65500B'
@@ -29,6 +32,9 @@ FAST_DDS = ('', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
 
 #: The ROS 2 whose Fast DDS (2.6) has no ``FASTDDS_BUILTIN_TRANSPORTS``: a profile serves it.
 PROFILE_ONLY = ('humble',)
+
+#: The ROS 2 that knows ``ROS_LOCALHOST_ONLY`` alone.
+RANGELESS = ('humble',)
 
 #: Profiles for where the variable does nothing.
 PROFILE = 'config/fastdds.xml'
@@ -50,9 +56,30 @@ def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
         Empty where Fast DDS is not in use or where the user has chosen a transport.
 
     """
+    return {} if has_choice(environ) else room_environment(environ)
+
+
+def has_choice(environ: Mapping[str, str]) -> bool:
+    """Tell whether a transport was chosen for a process, by its user or by who started it."""
+    return any(name in environ for name in CHOICES)
+
+
+def room_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return what gives a process room for whole frames, whatever was chosen.
+
+    Parameters
+    ----------
+    environ : Mapping
+        The environment of a process with the same middleware and the same discovery range.
+
+    Returns
+    -------
+    dict
+        Empty where Fast DDS is not in use.
+
+    """
     if environ.get('RMW_IMPLEMENTATION', '') not in FAST_DDS:
-        return {}
-    if any(name in environ for name in CHOICES):
         return {}
     old = environ.get('ROS_DISTRO') in PROFILE_ONLY
     if stays_on_this_machine(environ):
@@ -73,7 +100,7 @@ def stays_on_this_machine(environ: Mapping[str, str]) -> bool:
     """Tell whether discovery is limited to this machine, as rcl reads it from the environment."""
     if environ.get('ROS_LOCALHOST_ONLY', '').startswith('1'):
         return True
-    if environ.get('ROS_DISTRO') == 'humble':  # which knows only that one
+    if environ.get('ROS_DISTRO') in RANGELESS:
         return False
     return environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE') == 'LOCALHOST'
 

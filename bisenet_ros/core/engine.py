@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core import devices
+from bisenet_ros.core.cores import usable_cores
 from bisenet_ros.core.edgetpu_library import (
     EDGETPU_LIBRARY, list_devices, named, open_library,
 )
@@ -29,6 +29,9 @@ from bisenet_ros.core.errors import DeviceError, ModelError
 EDGETPU_OP = b'edgetpu-custom-op'
 
 INSTALL_RUNTIME = 'pip install ai-edge-litert'
+
+#: More threads than that gain little for a network of this size and take cores from others.
+MOST_THREADS = 4
 
 _RUNTIMES = ('ai_edge_litert.interpreter', 'tflite_runtime.interpreter')
 
@@ -93,6 +96,17 @@ class Engine(Protocol):
         ...
 
 
+def input_memory(engine: Engine) -> npt.NDArray[Any] | None:
+    """
+    Return where an engine's next image is best made, which spares ``run`` a copy.
+
+    Valid until the engine is run or closed; None where the engine has no such place. An image may
+    be made there and be given to another engine.
+
+    """
+    return getattr(engine, 'input_memory', None)
+
+
 def check_device(device: str) -> None:
     """Raise ``DeviceError`` unless ``device`` is a name that exists."""
     if not _DEVICE.fullmatch(device):
@@ -145,7 +159,7 @@ def find_runtime(allow_tensorflow: bool = True) -> tuple[str, type[Any], Any]:
 
 def automatic_threads() -> int:
     """Return how many threads inference uses when nobody says: the cores we may use, at most 4."""
-    return max(1, min(4, len(os.sched_getaffinity(0))))
+    return max(1, min(MOST_THREADS, usable_cores()))
 
 
 def check_model_file(model: Path) -> None:

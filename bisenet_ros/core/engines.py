@@ -17,7 +17,7 @@ from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device, is_compi
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.golden import TrustCheck
 from bisenet_ros.core.health import Level
-from bisenet_ros.core.isolation import IsolatedEngine
+from bisenet_ros.core.isolation import IsolatedEngine, check_in_child
 from bisenet_ros.core.supervisor import Device, Event, SupervisedEngine
 
 ISOLATIONS = ('auto', 'process', 'none')
@@ -88,7 +88,8 @@ class Model:
     path : Path
         The file that was asked for, for the CPU or compiled.
     verify : callable
-        Takes one of the model's files; raises ``ModelError`` if it is damaged.
+        Takes one of the model's files; raises ``ModelError`` if it is damaged, returns whether
+        that is certain: whether somebody wrote down the file's hash.
     contract_of : callable
         Takes an engine with the model loaded, returns the contract; raises ``ModelError`` if the
         two disagree.
@@ -98,10 +99,15 @@ class Model:
     """
 
     path: Path
-    verify: Callable[[Path], object]
+    verify: Callable[[Path], bool]
     contract_of: Callable[[Engine], ModelContract]
     labels_of: Callable[
         [Engine, ModelContract, npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+
+
+#: What opens a model: ``open_engine``, or the ``open`` of a pool.
+Opener = Callable[
+    [Model, Placing, threading.Event | None], tuple[Engine, ModelContract, list[Event]]]
 
 
 def twins(model: Path) -> tuple[Path, Path]:
@@ -143,7 +149,7 @@ def open_engine(
                 f'{model.path}: not compiled for the EdgeTPU, but the device is '
                 f'{placing.device}, and {tpu_model.name} is not beside it; compile it '
                 '(python -m training.edgetpu compile), or use the CPU.')
-        engine = _open_cpu(model.path, placing, stop)
+        engine = _open_cpu(model, model.path, placing, stop)
         with _closed_on_error(engine):
             contract = model.contract_of(engine)
         events = [] if placing.device == 'cpu' else [Event(
@@ -151,7 +157,7 @@ def open_engine(
         return engine, contract, events
     if not cpu_model.exists():
         return _open_edgetpu_alone(model, cpu_model, tpu_model, placing, stop)
-    cpu = _open_cpu(cpu_model, placing, stop)
+    cpu = _open_cpu(model, cpu_model, placing, stop)
     with _closed_on_error(cpu):
         contract = model.contract_of(cpu)
         check = TrustCheck(cpu, lambda engine, frame: model.labels_of(engine, contract, frame))
@@ -179,13 +185,19 @@ def _open_edgetpu_alone(
         Level.WARN, f'{engine.device} is not checked against the CPU: {cpu_model} is not there.')]
 
 
-def _open_cpu(model: Path, placing: Placing, stop: threading.Event | None) -> Engine:
+def _open_cpu(
+    model: Model, path: Path, placing: Placing, stop: threading.Event | None,
+) -> Engine:
+    certain = model.verify(path)
     if placing.isolation != 'process':
-        return LiteRtEngine(model, placing.num_threads, allow_tensorflow=placing.allow_tensorflow)
+        if not certain:
+            check_in_child(
+                path, placing.allow_tensorflow, timeout_s=placing.open_timeout_s, stop=stop)
+        return LiteRtEngine(path, placing.num_threads, allow_tensorflow=placing.allow_tensorflow)
 
     def open_device(stop: threading.Event) -> Device:
         return IsolatedEngine(
-            model, placing.num_threads, allow_tensorflow=placing.allow_tensorflow,
+            path, placing.num_threads, allow_tensorflow=placing.allow_tensorflow,
             timeout_s=FIRST_RUN_S, open_timeout_s=placing.open_timeout_s, stop=stop)
 
     return SupervisedEngine('cpu', open_device, timeout_s=placing.inference_timeout_s, stop=stop)

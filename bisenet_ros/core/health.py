@@ -42,55 +42,88 @@ class Counts:
     failed: int = 0
 
 
-#: The README's words for a publisher that loses frames.
-GAP_REMEDY = (
-    'frames are lost on the way; start the camera driver with '
-    "FASTDDS_BUILTIN_TRANSPORTS='DEFAULT?sockets_size=16MB&max_msg_size=65500B'")
-
-
 #: A new subscription has this long to find its publisher; then silence is a fault.
 SETTLING_S = 1.0
+
+
+#: Longer than this (and than three periods and a half) is a pause of the camera, not a loss: the
+#: report calls it silence.
+PAUSE_S = 1.0
 
 
 class StreamGaps:
     """
     Count the frames that a stream lacks, by its stamps.
 
-    The period is the median of the last intervals; an interval of about n periods lacks n - 1
-    frames. A pause longer than ``pause_s``, or a stamp that goes back (a bag loops, a clock
-    jumps), starts anew and counts nothing.
+    An interval of about n periods lacks n - 1 frames. A pause (``PAUSE_S``), or a stamp that goes
+    back (a bag loops, a clock jumps), starts anew and counts nothing. A late frame looks like one
+    that is missing until the next one comes early: then it is taken back.
 
     """
 
-    def __init__(self, window: int = 31, pause_s: float = 2.0) -> None:
+    #: The period is known from so many intervals on.
+    FEWEST = 5
+    #: A new one is believed once so many intervals in a row are alike, and the old ones forgotten.
+    ALIKE = 8
+    #: How far, in periods, intervals may be off a whole number of them on average; random ones
+    #: are off by a quarter.
+    MISFIT = 0.12
+
+    def __init__(self, window: int = 61) -> None:
         self._intervals: collections.deque[float] = collections.deque(maxlen=window)
-        self._pause_s = pause_s
         self._last_s: float | None = None
+        self._gap = 0.0, 0  # the interval before, and the frames that were counted in it
         self.missing = 0
 
     @property
     def period_s(self) -> float | None:
-        """Return the median interval; None before there are five."""
-        if len(self._intervals) < 5:
+        """
+        Return the time between two frames; None while it is unknown.
+
+        Where more than half of the frames are lost the usual interval is several periods long. So
+        the shortest intervals (but for a tenth, which jitter may have shortened) are taken for
+        the period if all others are multiples of it; else the median is.
+
+        """
+        if len(self._intervals) < self.FEWEST:
             return None
-        return sorted(self._intervals)[len(self._intervals) // 2]
+        ordered = sorted(self._intervals)
+        shortest = ordered[len(ordered) // 10]
+        single = [interval for interval in ordered if interval < 1.5 * shortest]
+        period = single[len(single) // 2]
+        # Of a few periods at most: with more, a small fault of the period hides what is left over.
+        near = [interval for interval in ordered if interval < 4.5 * period]
+        period = sum(near) / max(1, sum(round(interval / period) for interval in near))
+        misfit = sum(abs(interval / period - round(interval / period)) for interval in near)
+        return period if misfit <= self.MISFIT * len(near) else ordered[len(ordered) // 2]
 
     def stamp(self, stamp_s: float) -> int:
-        """Take a frame's stamp in seconds; return how many frames are missing before it."""
+        """Take a frame's stamp in seconds; return how many frames more are missing, or fewer."""
         last, self._last_s = self._last_s, stamp_s
+        (gap, counted), self._gap = self._gap, (0.0, 0)
         if last is None:
             return 0
-        interval = stamp_s - last
-        if interval <= 0 or interval > self._pause_s:
+        interval, period = stamp_s - last, self.period_s
+        if interval <= 0 or (period is not None and interval > max(PAUSE_S, 3.5 * period)):
             self._intervals.clear()
             return 0
-        period = self.period_s
         self._intervals.append(interval)
-        if period is None or interval < 1.6 * period:
+        self._forget_another_rate()
+        if period is None:
             return 0
-        missing = round(interval / period) - 1
+        if counted and interval < 0.6 * period:
+            missing = max(0, round((gap + interval) / period) - 2) - counted
+        else:
+            missing = round(interval / period) - 1 if interval >= 1.6 * period else 0
+            self._gap = interval, missing
         self.missing += missing
         return missing
+
+    def _forget_another_rate(self) -> None:
+        recent = list(self._intervals)[-self.ALIKE:]
+        if len(recent) == self.ALIKE and max(recent) < 1.25 * min(recent):
+            while len(self._intervals) > self.ALIKE:
+                self._intervals.popleft()
 
 
 class Percentiles:
@@ -244,7 +277,7 @@ class StreamHealth:
         # A frame or two may just have been late: seen by stamps alone that looks the same.
         elif delta['missing'] > max(2, 0.02 * (delta['received'] + delta['missing'])):
             level = Level.WARN
-            message = f'{delta["missing"]} frames missing in the stream: {GAP_REMEDY}'
+            message = f'{delta["missing"]} frames missing in the stream: {context.gap_remedy}'
         return Report('input', level, message, (
             ('topic', context.image_topic),
             ('input rate (Hz)', _rate(delta['received'], elapsed_s)),
@@ -296,8 +329,9 @@ class StreamContext:
     ``state``: the lifecycle state in words; ``state_level``: ERROR if the state is a failure's,
     such as a model that could not be loaded. ``subscribed_for_s``: how long ago the input was
     subscribed. ``input_problem``: why nothing can arrive (no
-    publisher, incompatible QoS), empty if nothing is known to be wrong. ``device_problem``: why
-    inference is not where it should be. ``device_facts``: further values for the report.
+    publisher, incompatible QoS), empty if nothing is known to be wrong. ``gap_remedy``: what to do
+    where frames are missing. ``device_problem``: why inference is not where it should be.
+    ``device_facts``: further values for the report.
 
     """
 
@@ -310,6 +344,7 @@ class StreamContext:
     state_level: Level = Level.OK
     subscribed_for_s: float = float('inf')
     input_problem: str = ''
+    gap_remedy: str = 'they are lost on the way'
     device_problem: str = ''
     device_facts: tuple[tuple[str, str], ...] = ()
 

@@ -32,6 +32,9 @@ from bisenet_ros.core.errors import DeviceError, ModelError
 #: No packet is longer.
 PACKET_BYTES = 1 << 16
 
+#: The answer to "run": the output lies in the memory.
+DONE = b'{}'
+
 #: Tensors begin at multiples of it.
 ALIGNMENT_BYTES = 64
 
@@ -106,7 +109,7 @@ def serve(control: socket.socket, memory_fd: int) -> int:
             except DeviceError as error:
                 _send_error(control, error)
             else:
-                _send(control, {})
+                control.send(DONE)
         del image, result  # or the memory cannot be closed
     engine.close()
     return 0

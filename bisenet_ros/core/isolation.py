@@ -28,9 +28,9 @@ import numpy.typing as npt
 
 from bisenet_ros.core.child import python_command, python_environment
 from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
-from bisenet_ros.core.engine import check_device, check_model_file
+from bisenet_ros.core.engine import check_device, check_model_file, find_runtime
 from bisenet_ros.core.errors import DeviceError, ModelError
-from bisenet_ros.core.isolated_worker import PACKET_BYTES, spec_from_json, tensors
+from bisenet_ros.core.isolated_worker import DONE, PACKET_BYTES, spec_from_json, tensors
 
 WORKER = 'bisenet_ros.core.isolated_worker'
 
@@ -87,6 +87,9 @@ class IsolatedEngine:
         self._fault = ''
         self._words = b''
         self._memory: mmap.mmap | None = None
+        self._lent = False
+        self._image: npt.NDArray[Any] | None = None
+        self._result: npt.NDArray[Any] | None = None
         self._start()
         try:
             request = {
@@ -141,6 +144,12 @@ class IsolatedEngine:
             self._lock.release()
 
     @property
+    def input_memory(self) -> npt.NDArray[Any] | None:
+        """Where the child reads its input: ``run`` does not copy an image that was made there."""
+        self._lent = True
+        return self._image
+
+    @property
     def pid(self) -> int:
         """The child's process id."""
         return self._process.pid
@@ -152,7 +161,7 @@ class IsolatedEngine:
         Parameters
         ----------
         image : uint8[H, W, 3] or int8[H, W, 3]
-            As the input tensor says.
+            As the input tensor says; best ``input_memory``.
 
         Returns
         -------
@@ -168,9 +177,13 @@ class IsolatedEngine:
         with self._lock:
             if self._fault:
                 raise DeviceError(self._fault)
-            np.copyto(self._image, image)
+            memory, result = self._image, self._result
+            if memory is None or result is None:
+                raise DeviceError(f'{self.device}: the engine is closed.')
+            if image is not memory:
+                np.copyto(memory, image)
             self._ask(b'run', self.timeout_s, 'inferring')
-            return self._result.copy()
+            return result.copy()
 
     def close(self) -> None:
         """Let the child end, or end it if it is busy or does not obey; free everything."""
@@ -186,9 +199,12 @@ class IsolatedEngine:
             self._reap(CLOSE_S if idle else 0.0)
             self._finalizer.detach()
             self._free()
-            if self._memory is not None:
-                del self._image, self._result  # they hold the memory
-                self._memory.close()
+            self._image = self._result = None
+            memory, self._memory = self._memory, None
+            # Whoever was lent the image may be writing to it: the memory goes with the last array
+            # in it. (An array does not keep a mmap from being closed.)
+            if memory is not None and not self._lent:
+                memory.close()
         finally:
             self._lock.release()
 
@@ -219,6 +235,8 @@ class IsolatedEngine:
             self._reap(1.0)
             self._fault = self._death(doing)
             raise DeviceError(self._fault)
+        if answer == DONE:
+            return {}
         values: dict[str, Any] = json.loads(answer)
         if 'error' in values:
             kind = ModelError if values['error'] == 'ModelError' else DeviceError
@@ -274,6 +292,49 @@ class IsolatedEngine:
             # Inside a driver even a killed process may linger; Popen reaps it later then.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
+
+
+def check_in_child(
+    model: Path, allow_tensorflow: bool = True, *, timeout_s: float = 30.0,
+    stop: threading.Event | None = None,
+) -> None:
+    """
+    Load and run a model in a child process first: a damaged one may crash the runtime.
+
+    Parameters
+    ----------
+    model : Path
+        For the CPU.
+    allow_tensorflow : bool
+        See ``engine.find_runtime``.
+    timeout_s : float
+        Deadline of loading, and of the run.
+    stop : threading.Event or None
+        Ends it early when set.
+
+    Raises
+    ------
+    ModelError
+        If the runtime refuses the model, crashes or hangs.
+    DeviceError
+        If there is no runtime, or if stopped.
+
+    """
+    runtime, _, _ = find_runtime(allow_tensorflow)
+    try:
+        engine = IsolatedEngine(
+            model, 1, allow_tensorflow=allow_tensorflow, timeout_s=timeout_s,
+            open_timeout_s=timeout_s, stop=stop)
+        try:
+            engine.run(np.zeros(engine.input.shape[1:], engine.input.dtype))
+        finally:
+            engine.close()
+    except DeviceError as error:
+        if stop is not None and stop.is_set():
+            raise
+        raise ModelError(
+            f'{model}: {runtime} cannot run it: {error} The file is damaged, or made for another '
+            'runtime: copy it again, or export it again.') from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,11 @@ class SourceError(ValueError):
     """A source cannot be opened or read."""
 
 
+def always() -> bool:
+    """Want every frame."""
+    return True
+
+
 class Source(Protocol):
     """
     Something that yields frames.
@@ -39,8 +45,8 @@ class Source(Protocol):
     rate_hz: float
     live: bool
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames from the start."""
+    def frames(self, wanted: Callable[[], bool] = always) -> Iterator[Frame | None]:
+        """Yield the frames from the start; None, which is cheap, for one that is not wanted."""
         ...
 
 
@@ -65,14 +71,25 @@ class VideoSource:
         if 0 < own < 1000:
             self.rate_hz = own
 
-    def frames(self) -> Iterator[Frame]:
-        """Decode the file from its start."""
+    def frames(self, wanted: Callable[[], bool] = always) -> Iterator[Frame | None]:
+        """Decode the file from its start; where nothing is wanted for a while, seek."""
         capture = cv2.VideoCapture(str(self.path))
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # 0 or less where nobody knows
+        position = skipped = 0
         try:
             while True:
+                if not wanted() and position < count:
+                    position, skipped = position + 1, skipped + 1
+                    yield None
+                    continue
+                if skipped and (position == count
+                                or not capture.set(cv2.CAP_PROP_POS_FRAMES, position)):
+                    return
+                skipped = 0
                 read, frame = capture.read()
                 if not read:
                     return
+                position += 1
                 yield frame
         finally:
             capture.release()
@@ -87,27 +104,46 @@ class FolderSource:
     live: bool = False
 
     def __post_init__(self) -> None:
-        self._files = sorted(
-            file for file in self.path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        try:
+            self._files = sorted(
+                file for file in self.path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        except OSError as error:
+            raise SourceError(f'{self.path}: cannot be read: {error.strerror}.') from error
         #: Names of files that could not be read so far.
         self.unreadable: list[str] = []
         if not self._files:
             raise SourceError(
                 f'{self.path}: holds no images ({", ".join(IMAGE_SUFFIXES)}); give a folder that '
                 'does, or a video.')
-
-    def frames(self) -> Iterator[Frame]:
-        """Read one image after the other."""
-        readable = False
         for file in self._files:
-            frame = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if frame is not None:
-                readable = True
-                yield frame
-            elif file.name not in self.unreadable:
-                self.unreadable.append(file.name)
-        if not readable:
+            if _image(file) is not None:
+                break
+            self.unreadable.append(file.name)
+        self._check_some_readable()
+
+    def _check_some_readable(self) -> None:
+        if len(self.unreadable) == len(self._files):
             raise SourceError(f'{self.path}: none of its {len(self._files)} images is readable.')
+
+    def frames(self, wanted: Callable[[], bool] = always) -> Iterator[Frame | None]:
+        """Read one image after the other."""
+        for file in self._files:
+            if file.name in self.unreadable:
+                continue
+            if not wanted():
+                yield None
+            elif (frame := _image(file)) is not None:
+                yield frame
+            else:
+                self.unreadable.append(file.name)
+        self._check_some_readable()  # they may have been deleted
+
+
+def _image(file: Path) -> Frame | None:
+    try:
+        return cv2.imread(str(file), cv2.IMREAD_COLOR)
+    except cv2.error:  # it says to be larger than OpenCV takes
+        return None
 
 
 @dataclasses.dataclass
@@ -131,11 +167,13 @@ class CameraSource:
         if 0 < own < 1000:
             self.rate_hz = own
 
-    def frames(self) -> Iterator[Frame]:
-        """Read until the camera goes away."""
+    def frames(self, wanted: Callable[[], bool] = always) -> Iterator[Frame | None]:
+        """Read until the camera goes away; what is not wanted is taken but not decoded."""
         try:
             while True:
-                read, frame = self._capture.read()
+                read, frame = self._capture.grab(), None
+                if read and wanted():
+                    read, frame = self._capture.retrieve()
                 if not read:
                     raise SourceError(f'{self.device}: the camera stopped giving frames.')
                 yield frame
@@ -152,14 +190,15 @@ class DriveSource:
     rate_hz: float = DEFAULT_RATE_HZ
     live: bool = False
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, wanted: Callable[[], bool] = always) -> Iterator[Frame | None]:
         """Render frame after frame at ``rate_hz`` of the drive's own time."""
         drive = RenderedDrive(self.size_wh, self.seed)
-        index = 0
-        while True:
+        for index in itertools.count():
+            if not wanted():
+                yield None
+                continue
             rgb, _ = drive.frame(index / self.rate_hz)
             yield cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-            index += 1
 
 
 def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0) -> Source:
@@ -192,11 +231,17 @@ def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0
         return DriveSource(size_wh, seed)
     if re.fullmatch(r'(/dev/video)?\d+', name):
         return CameraSource(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return FolderSource(path)
-    if path.is_file():
-        return VideoSource(path)
+    try:
+        path = Path(name).expanduser()
+        if name and path.is_dir():
+            return FolderSource(path)
+        if path.is_file():
+            path.open('rb').close()
+            return VideoSource(path)
+    except OSError as error:
+        raise SourceError(f'{name}: cannot be read: {error.strerror}.') from error
+    except RuntimeError as error:  # of expanduser
+        raise SourceError(f'{name}: {error}') from error
     raise SourceError(
         f'source: {name!r} is neither a file, a folder nor a camera device; expected drive, a '
         'video, a folder of images, /dev/videoN or its number.')

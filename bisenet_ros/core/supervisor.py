@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from bisenet_ros.core.engine import Engine, TensorSpec
+from bisenet_ros.core.engine import Engine, TensorSpec, input_memory
 from bisenet_ros.core.errors import DeviceError, DeviceLostError, ModelError
 from bisenet_ros.core.health import Level
 
@@ -140,6 +140,13 @@ class SupervisedEngine:
     def output(self) -> TensorSpec:
         """The only output tensor."""
         return self._output
+
+    @property
+    def input_memory(self) -> npt.NDArray[Any] | None:
+        """Where the next image is best made, see ``engine.input_memory``; the device's."""
+        with self._changed:
+            device = self._device
+        return None if device is None else input_memory(device)
 
     @property
     def status(self) -> DeviceStatus:

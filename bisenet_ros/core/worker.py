@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
@@ -43,7 +45,8 @@ class NewestWorker(Generic[Item]):
     Call ``work`` on the newest item, in a thread of its own.
 
     ``submit`` never blocks and never queues: an item that comes while another waits takes its
-    place. What ``work`` raises goes to ``failed``; the thread goes on with the next item.
+    place. What ``work`` raises goes to ``failed``; the thread goes on with the next item, even if
+    ``failed`` raises, too (``threading.excepthook`` tells that).
 
     Parameters
     ----------
@@ -53,14 +56,21 @@ class NewestWorker(Generic[Item]):
         Takes the exception.
     name : str
         Of the thread.
+    turn : context manager
+        Entered before the newest item is chosen and left behind ``work``: what it waits for
+        makes no item older.
+    forgotten : callable or None
+        Called for an item that is not worked on because of ``stop``.
 
     """
 
     def __init__(
         self, work: Callable[[Item], None], failed: Callable[[Exception], None],
-        name: str = 'worker',
+        name: str = 'worker', turn: AbstractContextManager[object] | None = None,
+        forgotten: Callable[[], object] | None = None,
     ) -> None:
-        self._work, self._failed = work, failed
+        self._work, self._failed, self._forgotten = work, failed, forgotten
+        self._turn = turn or nullcontext()
         self._condition = threading.Condition()
         self._waiting: list[Item] = []  # at most one
         self._stopping = False
@@ -70,10 +80,13 @@ class NewestWorker(Generic[Item]):
     def submit(self, item: Item) -> bool:
         """Hand over the newest item; return whether another one, still waiting, is dropped."""
         with self._condition:
-            displaced = bool(self._waiting)
-            self._waiting[:] = [item]
-            self._condition.notify()
-        return displaced
+            if not self._stopping:
+                displaced = bool(self._waiting)
+                self._waiting[:] = [item]
+                self._condition.notify()
+                return displaced
+        self._forget()
+        return False
 
     def stop(self, timeout_s: float | None = None) -> bool:
         """
@@ -87,21 +100,36 @@ class NewestWorker(Generic[Item]):
         """
         with self._condition:
             self._stopping = True
+            forgotten = bool(self._waiting)
             self._waiting.clear()
             self._condition.notify()
+        if forgotten:
+            self._forget()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _forget(self) -> None:
+        if self._forgotten is not None:
+            self._forgotten()
 
     def _run(self) -> None:
         while True:
             with self._condition:
                 while not self._waiting and not self._stopping:
                     self._condition.wait()
-                if self._stopping:
-                    return
-                item = self._waiting.pop()
-            try:
-                self._work(item)
-            except Exception as error:  # noqa: BLE001 - the thread's edge: it must outlive one item
-                self._failed(error)
-            del item  # a frame is megabytes: do not hold it while waiting for the next
+            with self._turn:
+                with self._condition:
+                    if self._stopping:
+                        return
+                    item = self._waiting.pop()
+                try:
+                    self._work(item)
+                except Exception as error:  # noqa: BLE001 - the thread's edge: it outlives items
+                    self._tell(error)
+                del item  # a frame is megabytes: do not hold it while waiting for the next
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._failed(error)
+        except Exception:  # noqa: BLE001 - as above
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import tflite_models
+from bisenet_ros.core import engine
 from bisenet_ros.core.engine import (
     LiteRtEngine, TensorSpec, automatic_threads, check_device, check_model_file, find_runtime,
     is_compiled_for_edgetpu,
@@ -115,7 +115,7 @@ def test_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, THREE.file())
     assert LiteRtEngine(path, 3).num_threads == 3
     for cores, expected in ((1, 1), (2, 2), (64, 4)):
-        monkeypatch.setattr(os, 'sched_getaffinity', lambda _, n=cores: set(range(n)))
+        monkeypatch.setattr(engine, 'usable_cores', lambda n=cores: n)
         assert automatic_threads() == expected
         assert LiteRtEngine(path).num_threads == expected
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from bisenet_ros.core.health import (
-    GAP_REMEDY, Counts, Level, Percentiles, Report, StreamContext, StreamGaps, StreamHealth,
+    Counts, Level, Percentiles, Report, StreamContext, StreamGaps, StreamHealth,
 )
 
 RUNNING = StreamContext(
@@ -40,8 +40,7 @@ def beat(count: int, rate_hz: float = 30.0, start_s: float = 1e9) -> npt.NDArray
 @pytest.mark.parametrize('lost', [[50], [50, 51, 52], [40, 60, 61, 80], [98]])
 @pytest.mark.parametrize('rate_hz', [5.0, 30.0, 120.0])
 def test_lost_frames_are_counted(lost: list[int], rate_hz: float) -> None:
-    assert missing(np.delete(beat(100, rate_hz), lost)) == (
-        len(lost) if len(lost) / rate_hz < 1.9 else 0)
+    assert missing(np.delete(beat(100, rate_hz), lost)) == len(lost)
 
 
 @pytest.mark.parametrize('jitter_s', [0.0, 0.003])
@@ -55,13 +54,54 @@ def test_share_of_random_losses(share: float, tolerance: float, jitter_s: float)
     assert missing(stamps_s[kept]) == pytest.approx((~kept).sum(), rel=tolerance, abs=0)
 
 
-def test_heavy_losses_are_noticed_if_not_all_counted() -> None:
-    # The default transport was seen to lose 245 of 300 frames. Then most neighbours are not
-    # neighbours, and the count is a lower bound.
+@pytest.mark.parametrize('jitter_s', [0.0, 0.002])
+@pytest.mark.parametrize(('share', 'tolerance'), [(0.5, 0.02), (0.7, 0.05), (0.82, 0.3)])
+def test_heavy_losses_are_counted(share: float, tolerance: float, jitter_s: float) -> None:
+    # The default transport was seen to lose 245 of 300 frames: most neighbours are none then.
     rng = np.random.default_rng(4)
-    kept = rng.random(3000) >= 0.82
+    stamps_s = beat(3000) + rng.uniform(-jitter_s, jitter_s, 3000)
+    kept = rng.random(3000) >= share
+    kept[-1] = True
+    found = missing(stamps_s[kept])
+    assert found == pytest.approx((~kept).sum(), rel=tolerance)
+
+
+def test_of_nearly_all_lost_many_are_counted_and_none_too_many() -> None:
+    rng = np.random.default_rng(4)
+    kept = rng.random(3000) >= 0.9
     found = missing(beat(3000)[kept])
-    assert 0.05 * (~kept).sum() < found <= (~kept).sum()
+    assert 0.2 * (~kept).sum() < found <= (~kept).sum()
+
+
+@pytest.mark.parametrize('pattern_s', [(0.033, 0.050), (0.027, 0.040), (0.03, 0.03, 0.04)])
+def test_uneven_streams_lack_nothing(pattern_s: tuple[float, ...]) -> None:
+    """A film of 24 frames on a screen of 60, a camera with a lazy timer."""
+    assert missing(np.cumsum(np.tile(pattern_s, 100))) == 0
+
+
+def test_late_frames_that_are_followed_by_early_ones_are_no_heavy_losses() -> None:
+    rng = np.random.default_rng(4)
+    stamps_s = beat(3000) + rng.exponential(0.006, 3000).clip(0, 0.030)
+    assert missing(stamps_s) < 0.02 * 3000
+
+
+def test_late_frame_is_taken_for_missing_until_the_next_is_early() -> None:
+    gaps = StreamGaps()
+    stamps_s = [*beat(30, 10.0, 0.0), 3.07, 3.1, 3.2, 3.57, 3.6]
+    told = [gaps.stamp(stamp_s) for stamp_s in stamps_s]
+    assert told == [0] * 30 + [1, -1, 0, 3, -1]
+    assert gaps.missing == 2
+
+
+@pytest.mark.parametrize('pause_s', [1.05, 1.5, 2.0, 5.0])
+@pytest.mark.parametrize('rate_hz', [10.0, 30.0])
+def test_pause_of_the_camera_is_no_loss(pause_s: float, rate_hz: float) -> None:
+    first = beat(60, rate_hz)
+    assert missing([*first, *beat(60, rate_hz, first[-1] + pause_s)]) == 0
+
+
+def test_one_lost_of_a_slow_stream_is_no_pause() -> None:
+    assert missing(np.delete(beat(40, 1.0), [20, 30, 31])) == 3
 
 
 def test_steady_streams_lack_nothing() -> None:
@@ -106,8 +146,8 @@ def test_looping_bag_with_losses() -> None:
 def test_new_rate_is_learnt() -> None:
     fast, slow = beat(60, 30.0, 0.0), beat(60, 10.0, 2.0)
     lost = missing([*fast, *slow])
-    # until half the window is slow, slow looks like losses
-    assert 0 < lost <= 2 * 16
+    # until some in a row are slow, slow looks like losses
+    assert 0 < lost <= 2 * StreamGaps.ALIKE
     gaps = StreamGaps()
     for stamp_s in [*fast, *slow]:
         gaps.stamp(stamp_s)
@@ -269,10 +309,9 @@ def test_some_or_all_frames_malformed(stream: Stream) -> None:
 
 def test_gaps_are_told_with_their_remedy(stream: Stream) -> None:
     stream.receive(60, stream.publish, lose=[20, 21, 40])
-    received, _ = stream.reports()
+    received, _ = stream.reports(gap_remedy='get another cable')
     assert told(received) == (
-        Level.WARN, f'3 frames missing in the stream: {GAP_REMEDY}')
-    assert 'FASTDDS_BUILTIN_TRANSPORTS' in GAP_REMEDY
+        Level.WARN, '3 frames missing in the stream: get another cable')
     assert dict(received.values)['frames missing in the stream'] == '3'
     stream.receive(60, stream.publish)
     received, _ = stream.reports()

@@ -14,13 +14,16 @@ import pytest
 from standin import StandIn, wait_until
 from tflite_models import Toy
 
-from bisenet_ros.core.engine import LiteRtEngine
+from bisenet_ros.core.engine import LiteRtEngine, find_runtime
 from bisenet_ros.core.errors import DeviceError, ModelError
-from bisenet_ros.core.isolation import IsolatedEngine
+from bisenet_ros.core.isolation import IsolatedEngine, check_in_child
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
 TOY = Toy()
+
+#: For a busy machine; without a deadline these would wait for ever.
+SLACK_S = 3.0
 
 USB_ERROR = 'HandleQueuedBulkIn transfer in failed.*USB transfer error 1'
 
@@ -187,7 +190,7 @@ def test_opening_that_hangs_ends_at_its_deadline(stand_in, opened):
     with pytest.raises(DeviceError, match=r'^usb: still opening after 4\.0 s: the device hangs'):
         opened(stand_in.compiled, device='usb', open_timeout_s=4)
 
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 4 + SLACK_S
 
 
 def test_opening_can_be_stopped(stand_in, opened):
@@ -199,7 +202,7 @@ def test_opening_can_be_stopped(stand_in, opened):
     with pytest.raises(DeviceError, match='^usb: stopped while opening'):
         opened(stand_in.compiled, device='usb', stop=stop)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 0.5 + SLACK_S
 
 
 def test_files_that_are_no_models_start_no_process(tmp_path):
@@ -269,7 +272,7 @@ def test_hang_ends_at_the_deadline(stand_in, opened):
     with pytest.raises(DeviceError, match=r'^usb:0: still inferring after 0\.3 s: the device h'):
         engine.run(image())
 
-    assert 0.3 <= time.monotonic() - started < 1.3
+    assert 0.3 <= time.monotonic() - started < 0.3 + SLACK_S
     assert 'the device hangs' in engine.fault
     wait_until(lambda: not alive(engine.pid))
     stand_in.behave('')
@@ -489,3 +492,68 @@ def test_garbage_looks_like_a_result(stand_in, opened):
     expected = TOY.output(image())
     np.testing.assert_array_equal(found[:, 4:], expected[:, 4:])
     assert (found[:, :4] != expected[:, :4]).mean() > 0.9
+
+
+# -- a model that nobody vouches for ---------------------------------------------------------
+
+
+@pytest.fixture
+def runtime_of_children(monkeypatch, tmp_path):
+    """Replace the runtime of child processes; this process has its own already."""
+    assert find_runtime()
+
+    def replace(code):
+        package = tmp_path / 'runtime' / 'ai_edge_litert'
+        package.mkdir(parents=True)
+        (package / '__init__.py').touch()
+        (package / 'interpreter.py').write_text(
+            f'import os, time\ndef load_delegate(*args): pass\n'
+            f'class Interpreter:\n    def __init__(self, **options): {code}\n')
+        monkeypatch.syspath_prepend(tmp_path / 'runtime')
+
+    return replace
+
+
+def test_sound_model_passes(toy):
+    check_in_child(toy)
+
+
+@pytest.mark.parametrize(('code', 'how'), [
+    ('os.abort()', r'the inference process ended while opening \(SIGABRT\)'),
+    ('time.sleep(60)', r'still opening after 5\.0 s'),
+])
+def test_model_that_crashes_the_runtime_is_refused(toy, runtime_of_children, code, how):
+    runtime_of_children(code)
+
+    with pytest.raises(ModelError, match=(
+            rf'toy\.tflite: .* cannot run it: cpu: {how}.* The file is damaged, or made for '
+            'another runtime')):
+        check_in_child(toy, timeout_s=5.0 if 'sleep' in code else 30.0)
+
+
+def test_check_can_be_stopped(toy):
+    stop = threading.Event()
+    stop.set()
+
+    with pytest.raises(DeviceError, match='^cpu: stopped while opening'):
+        check_in_child(toy, stop=stop)
+
+
+@pytest.mark.slow
+def test_damaged_models_are_refused_or_run_and_never_crash_us(toy):
+    data, rng = toy.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for number in range(12):
+        damaged = bytearray(data)
+        if number % 2:
+            del damaged[int(rng.integers(8, len(data))):]
+        else:
+            damaged[int(rng.integers(8, len(data)))] ^= 1 << int(rng.integers(8))
+        toy.write_bytes(damaged)
+        try:
+            check_in_child(toy)
+        except ModelError:
+            refused += 1
+        else:
+            LiteRtEngine(toy)
+    assert refused >= 6  # the truncated ones

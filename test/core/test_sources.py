@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -126,8 +129,15 @@ def test_folder_without_images(tmp_path: Path) -> None:
 def test_folder_of_broken_images(tmp_path: Path) -> None:
     for name in ('a.png', 'b.png'):
         (tmp_path / name).write_bytes(b'broken')
-    source = open_source(str(tmp_path))
     with pytest.raises(SourceError, match=r'none of its 2 images is readable'):
+        open_source(str(tmp_path))
+
+
+def test_folder_whose_images_go_away(folder: Path) -> None:
+    source = open_source(str(folder))
+    for file in folder.glob('*.*'):
+        file.unlink()
+    with pytest.raises(SourceError, match=r'none of its 3 images is readable'):
         list(source.frames())
 
 
@@ -157,6 +167,8 @@ class FakeCapture:
         self.device = device
         self.settings: dict[int, float] = {}
         self._frames = [plain(color) for color in COLORS_BGR]
+        self._grabbed: Bytes | None = None
+        self.retrieved = 0
         self.released = False
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
@@ -169,8 +181,13 @@ class FakeCapture:
     def get(self, prop: int) -> float:
         return 15.0 if prop == cv2.CAP_PROP_FPS else 0.0
 
-    def read(self) -> tuple[bool, Bytes | None]:
-        return (True, self._frames.pop(0)) if self._frames else (False, None)
+    def grab(self) -> bool:
+        self._grabbed = self._frames.pop(0) if self._frames else None
+        return self._grabbed is not None
+
+    def retrieve(self) -> tuple[bool, Bytes | None]:
+        self.retrieved += 1
+        return self._grabbed is not None, self._grabbed
 
     def release(self) -> None:
         self.released = True
@@ -192,6 +209,109 @@ def test_camera_sets_its_own_pace(
     with pytest.raises(SourceError, match=rf'{name}: the camera stopped giving frames'):
         next(frames)
     assert capture.released
+
+
+# -- while nobody wants anything -----------------------------------------------------------------
+
+
+def wanted(answers: str) -> Callable[[], bool]:
+    """Return what says yes where a text has an x."""
+    left = iter(answers)
+    return lambda: next(left) == 'x'
+
+
+@pytest.mark.parametrize('answers', ['x.x', '..x', '.x.', 'x..', '...'])
+def test_unwanted_frames_are_skipped_and_those_behind_are_right(
+    answers: str, video: Path, folder: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = [color if answer == 'x' else None
+                for answer, color in zip(answers, COLORS_BGR, strict=True)]
+    for path in (video, folder):
+        frames = list(open_source(str(path)).frames(wanted(f'{answers}x')))
+        assert [frame is None for frame in frames] == [color is None for color in expected]
+        assert_colors([frame for frame in frames if frame is not None],
+                      tuple(color for color in expected if color is not None))
+    monkeypatch.setattr(cv2, 'VideoCapture', FakeCapture)
+    camera = CameraSource('3')
+    frames = list(itertools.islice(camera.frames(wanted(answers)), 3))
+    assert [frame is None for frame in frames] == [color is None for color in expected]
+    assert camera._capture.retrieved == answers.count('x')
+
+
+def test_unwanted_drive_goes_on_and_nothing_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = DriveSource((64, 48), 3)
+    expected = next(itertools.islice(source.frames(), 20, None))
+    rendered: list[float] = []
+    render = RenderedDrive.frame
+    monkeypatch.setattr(RenderedDrive, 'frame', lambda self, time_s: (
+        rendered.append(time_s), render(self, time_s))[1])
+    frames = list(itertools.islice(source.frames(wanted('.' * 20 + 'x')), 21))
+    assert frames[:20] == [None] * 20
+    np.testing.assert_array_equal(frames[20], expected)
+    assert rendered == [pytest.approx(20 / source.rate_hz)]
+
+
+def test_video_that_hides_its_length_is_read_on(
+    video: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stream:
+        def __init__(self, path: str) -> None:
+            self._capture = capture(path)
+            self.read, self.release = self._capture.read, self._capture.release
+            self.isOpened = self._capture.isOpened  # OpenCV's name
+
+        def get(self, prop: int) -> float:
+            return -1.0 if prop == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(prop)
+
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, 'VideoCapture', Stream)
+    assert_colors(list(VideoSource(video).frames(wanted('.' * 4))), COLORS_BGR)
+
+
+def test_folder_that_nobody_watches_is_not_called_unreadable(folder: Path) -> None:
+    assert list(FolderSource(folder).frames(lambda: False)) == [None] * 3
+
+
+# -- what cannot be read -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('method', 'source'), [
+    ('iterdir', 'frames'), ('is_dir', 'frames'), ('open', 'clip.avi')])
+def test_what_we_may_not_read_is_named(
+    video: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, source: str,
+) -> None:
+    def refuse(path: Path, *args: object) -> None:
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    name = str(video.with_name(source))
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(SourceError, match=(
+            rf'^{re.escape(name)}: cannot be read: Permission denied\.$')):
+        open_source(name)
+
+
+def test_names_that_are_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(SourceError, match=r"^source: '' is neither a file, a folder nor"):
+        open_source('')
+    with pytest.raises(SourceError, match=r'^~nobody-here/x\.mp4: Could not determine home'):
+        open_source('~nobody-here/x.mp4')
+    with pytest.raises(SourceError, match='x: cannot be read: File name too long'):
+        open_source('x' * 5000)
+    assert isinstance(open_source('.'), FolderSource)
+
+
+def test_image_that_says_to_be_enormous_is_passed_over(folder: Path) -> None:
+    data = bytearray((folder / 'a.png').read_bytes())
+    data[16:24] = struct.pack('>II', 1 << 20, 1 << 20)
+    data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
+    (folder / 'c.png').write_bytes(data)
+    source = FolderSource(folder)
+    assert_colors(list(source.frames()), COLORS_BGR)
+    assert source.unreadable == ['c.png']
+
+
+# -- the drive and the rest ----------------------------------------------------------------------
 
 
 def test_drive_is_the_rendered_one_at_its_rate() -> None:
@@ -225,3 +345,7 @@ def test_real_clip(shared_data: Path) -> None:
     assert source.rate_hz == pytest.approx(25)
     frames = list(itertools.islice(source.frames(), 3))
     assert [frame.shape for frame in frames] == [(720, 1280, 3)] * 3
+    skipped = list(open_source(str(clip)).frames(wanted('...x' * 10)))
+    for index, frame in enumerate(source.frames()):
+        if index % 4 == 3:
+            np.testing.assert_array_equal(skipped[index], frame)

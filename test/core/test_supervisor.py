@@ -563,6 +563,9 @@ def children():
             for word in (task / 'children').read_text().split()]
 
 
+#: For a busy machine; without a deadline a hang would last for ever.
+SLACK_S = 3.0
+
 #: Behaviour, what the fault says, seconds that the frame may take beyond the CPU's.
 FAULTS = (
     ('fail', 'usb:0: inference failed: Failed to execute request', 5.0),
@@ -581,7 +584,7 @@ def test_auto_loses_no_frame_and_returns(stand_in, load, words, fault, limit_s):
 
     serves_right(segmenter)
 
-    assert time.monotonic() - started < limit_s + 0.5  # of slack on a busy machine
+    assert time.monotonic() - started < limit_s + SLACK_S
     status = segmenter.device_status
     assert status.device == 'cpu'
     assert status.problem == status.last_fault
@@ -608,7 +611,7 @@ def test_explicit_device_reports_lost_frames_and_returns(
     with pytest.raises(DeviceLostError, match=f'usb is away: .*{fault}'):
         segmenter.segment(frame())
 
-    assert time.monotonic() - started < limit_s + 0.5
+    assert time.monotonic() - started < limit_s + SLACK_S
     assert segmenter.device_status.device == 'none'
     (lost,) = segmenter.take_events()
     assert lost.level == Level.ERROR

@@ -27,7 +27,9 @@ class Bench:
         self.started = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
         self.finished = threading.Semaphore(0)
-        self.worker: NewestWorker[object] = NewestWorker(self._work, self._failed, 'bench')
+        self.forgotten = 0
+        self.worker: NewestWorker[object] = NewestWorker(
+            self._work, self._failed, 'bench', forgotten=self._forget)
 
     def _work(self, item: object) -> None:
         self.started.release()
@@ -41,6 +43,9 @@ class Bench:
 
     def _failed(self, error: Exception) -> None:
         self.faults.append(error)
+
+    def _forget(self) -> None:
+        self.forgotten += 1
 
     def start(self, item: object) -> None:
         """Submit an item and wait until it is being worked on."""
@@ -89,6 +94,24 @@ def test_exception_is_told_and_the_thread_goes_on(bench: Bench) -> None:
     assert [str(error) for error in bench.faults] == ['no image']
 
 
+def test_thread_outlives_a_fault_while_a_fault_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unheard: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, 'excepthook', unheard.append)
+    monkeypatch.setattr(bench.worker, '_failed', lambda error: 1 / 0)
+    bench.start(ValueError('no image'))
+    bench.let_on()
+    bench.start('next')
+    bench.let_on()
+    assert bench.done == ['next']
+    (args,) = unheard
+    assert args.exc_type is ZeroDivisionError
+    assert str(args.exc_value.__context__) == 'no image'
+    assert args.thread is not None
+    assert args.thread.name == 'bench'
+
+
 def test_stop_finishes_the_item_under_way_and_forgets_the_next(bench: Bench) -> None:
     bench.start(1)
     bench.worker.submit(2)
@@ -97,11 +120,12 @@ def test_stop_finishes_the_item_under_way_and_forgets_the_next(bench: Bench) -> 
     stopper.start()
     time.sleep(0.05)
     assert not stopped  # it waits for 1
-    bench.worker.submit(3)  # too late
+    assert not bench.worker.submit(3)  # too late
     bench.let_on()
     stopper.join(PATIENCE_S)
     assert stopped == [True]
     assert bench.done == [1]
+    assert bench.forgotten == 2
     assert 'bench' not in [thread.name for thread in threading.enumerate()]
 
 

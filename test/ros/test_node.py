@@ -285,6 +285,23 @@ def test_camera_info_alone_needs_no_inference(peer, inside):
     assert inside.engine.runs == 0
 
 
+def test_listeners_that_come_and_go_amid_a_fast_camera(peer, node):
+    """The input is taken down and made anew between frames, again and again."""
+    camera = peer.camera()
+    picture = np.zeros((36, 64, 3), np.uint8)
+    timer = peer.node.create_timer(0.004, lambda: camera.publish(peer.image(picture)))
+    for _ in range(12):
+        masks = peer.watch(Image, '/segmenter/mask')
+        peer.wait_for(lambda: len(masks) > 2, 'masks')  # noqa: B023
+        for subscription in list(peer.node.subscriptions):
+            peer.node.destroy_subscription(subscription)
+        peer.wait_for(lambda: not peer.subscribed(), 'no subscription')
+    peer.node.destroy_timer(timer)
+
+    assert node.process.poll() is None
+    assert 'Traceback' not in node.output
+
+
 # -- newest first, everything counted --------------------------------------------------------
 
 
@@ -318,6 +335,23 @@ def test_every_frame_is_counted_once(peer, node, frame):
     assert gained['received'] == sum(gained[name] for name in (
         'published', 'dropped', 'skipped by max_rate_hz', 'malformed', 'failed'))
     assert gained['failed'] == 0
+
+
+def test_frame_that_waits_when_the_node_is_deactivated_is_counted(peer, inside):
+    inside.engine.delay_s = 0.3
+    camera, masks = peer.camera('/inside/image'), peer.watch(Image, '/inside/segmenter/mask')
+    picture = np.zeros((20, 30, 3), np.uint8)
+    peer.ask(camera, peer.image(picture), masks)
+    for _ in range(10):
+        camera.publish(peer.image(picture))
+        peer.spin_for(0.02)
+
+    assert peer.transition('deactivate', '/inside/segmenter')
+    counts = inside.node._health.counts
+    assert peer.transition('activate', '/inside/segmenter')
+
+    assert counts.received == (
+        counts.published + counts.dropped + counts.skipped + counts.malformed + counts.failed)
 
 
 def test_the_newest_frame_wins(peer, inside):
@@ -446,6 +480,32 @@ def test_max_rate(peer, node, set_live, frame):
               for name, count in settled_counts(peer, diagnostics).items()}
     assert 3 <= len(masks) - seen <= 5 * lasted_s + 2
     assert gained['skipped by max_rate_hz'] > gained['published']
+
+
+def test_settings_change_between_frames_and_never_within(peer, node, set_live, frame):
+    camera = peer.camera()
+    watches = watch_all(peer)
+    tall = np.ascontiguousarray(frame[::2, 100:420:2])
+    peer.ask(camera, peer.image(tall), *watches.values())
+    timer = peer.node.create_timer(0.01, lambda: camera.publish(peer.image(tall)))
+    for number in range(15):
+        set_live(
+            output_size=('input', 'model')[number % 2], smoothing=(0.0, 0.5)[number // 2 % 2],
+            fit=('stretch', 'crop', 'letterbox')[number % 3],
+            mask_classes=(['road'], ['background'])[number % 2],
+            min_confidence=(0.0, 0.6, 1.0)[number % 3])
+    peer.node.destroy_timer(timer)
+    settled = peer.image(tall)
+    peer.ask(camera, settled, *watches.values())
+
+    sizes = {}
+    for watch in watches.values():
+        for answer in watch:
+            sizes.setdefault(answer.header.stamp.sec, set()).add((answer.height, answer.width))
+    assert {size for pair in sizes.values() for size in pair} == {(360, 160), (256, 512)}
+    assert all(len(pair) == 1 for pair in sizes.values())
+    assert values_of(peer.diagnostics().fresh('inference'))['frames failed'] == '0'
+    assert 'Traceback' not in node.output
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.25, 1.0])

@@ -1,6 +1,8 @@
 """The replay node: a video, a folder, the rendered drive as a camera."""
 
+import os
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -170,3 +172,46 @@ def test_files_that_are_no_source(start, tmp_path, content):
     assert node.wait() == 1
     assert 'Traceback' not in node.output
     assert str(source) in node.lines[-1]
+
+
+def cpu_s(node):
+    """Return the time that a process has spent on a CPU (proc(5))."""
+    fields = Path(f'/proc/{node.process.pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def test_nothing_is_rendered_while_nobody_listens(peer, start, folder):
+    node = start('replay', remap=REMAP)
+    node.wait_for_line('at 30 Hz')
+    peer.spin_for(0.5)
+    before_s = cpu_s(node)
+
+    peer.spin_for(2.0)
+
+    assert cpu_s(node) - before_s < 0.2  # rendering takes one
+    for message_type, topic in ((CameraInfo, '/camera/camera_info'), (Image, IMAGE_TOPIC)):
+        started_s = time.monotonic()
+        messages = peer.watch(message_type, topic)
+        peer.wait_for(lambda: messages, 'a message')  # noqa: B023
+        assert time.monotonic() - started_s < 5  # discovery, on a busy machine
+
+
+def test_time_goes_on_while_nobody_listens(peer, start, folder):
+    start('replay', params={'source': str(folder), 'rate_hz': 5.0}, remap=REMAP)
+    images = peer.watch(Image, IMAGE_TOPIC, DEEP)
+    peer.wait_for(lambda: len(images) >= 3, 'frames')
+    left = images[-1]
+    peer.forget()
+
+    peer.spin_for(1.0)
+    images = peer.watch(Image, IMAGE_TOPIC, DEEP)
+    peer.wait_for(lambda: images, 'a frame after the pause')
+
+    passed_s = (stamp_ns(images[0]) - stamp_ns(left)) * 1e-9
+    steps, due = (number_of(images[0]) - number_of(left)) % 30, passed_s * 5
+    # It does not hurry after what a busy machine has held up.
+    assert 0.4 * due <= steps <= due + 2
+
+
+def number_of(image):
+    return int(pixels_of(image)[0, 0, 0]) // 8

@@ -14,7 +14,8 @@ from sensor_msgs.msg import Image
 
 from bisenet_ros.transport import transport_environment
 
-FRAMES = 300
+#: At 30 Hz; fewer in the range that is the tests' and the demonstration's alone.
+FRAMES = {'subnet': 300, 'localhost': 120}
 
 #: 99 % is what is aimed at, and on an idle machine it is all of them.
 FLOOR = 0.9
@@ -31,30 +32,34 @@ SMALL = {'size': [160, 96], 'rate_hz': 10.0}
 
 
 @pytest.fixture(params=sorted(RANGES))
-def shipped(request):
-    """Give the environment that the launch file would give a node, in each discovery range."""
+def reach(request):
     if request.param == 'subnet' and os.environ.get('ROS_DISTRO') == 'humble':
         pytest.skip('Humble knows no discovery range')
-    reach = RANGES[request.param]
+    return request.param
+
+
+@pytest.fixture
+def shipped(reach):
+    """Give the environment that the launch file would give a node, in each discovery range."""
+    reach = RANGES[reach]
     setting = transport_environment({**os.environ, **reach})
     if not setting:
         pytest.skip('this middleware is not Fast DDS: its transport is not ours to choose')
     return {**reach, **setting}
 
 
-@pytest.fixture(scope='module')
-def drive(clips, tmp_path_factory):
-    """Make a folder that plays 300 frames of 1280 x 720 in 10 s."""
-    folder = tmp_path_factory.mktemp('drive')
+@pytest.fixture
+def drive(clips, tmp_path, reach):
+    """Make a folder with frames of 1280 x 720."""
     for number, frame in enumerate(clip_frames(clips[1], list(range(10)))):
-        cv2.imwrite(str(folder / f'{number:03}.jpg'), frame)
-    for number in range(10, FRAMES):
-        (folder / f'{number:03}.jpg').symlink_to(f'{number % 10:03}.jpg')
-    return folder
+        cv2.imwrite(str(tmp_path / f'{number:03}.jpg'), frame)
+    for number in range(10, FRAMES[reach]):
+        (tmp_path / f'{number:03}.jpg').symlink_to(f'{number % 10:03}.jpg')
+    return tmp_path
 
 
 @pytest.mark.slow
-def test_frames_reach_the_callback_and_the_rest_is_counted(peer, start, shipped, drive):
+def test_frames_reach_the_callback_and_the_rest_is_counted(peer, start, reach, shipped, drive):
     start(remap={'image': IMAGE_TOPIC}, params={'diagnostics_period_s': 0.2},
           default_transport=True, env=shipped).wait_active()
     diagnostics, masks = peer.diagnostics(), peer.watch(Image, '/segmenter/mask')
@@ -67,9 +72,9 @@ def test_frames_reach_the_callback_and_the_rest_is_counted(peer, start, shipped,
     counts = diagnostics.counts()
 
     assert masks
-    assert counts['received'] >= FLOOR * FRAMES
+    assert counts['received'] >= FLOOR * FRAMES[reach]
     # Not more than that: by stamps alone a late frame looks like one that is missing.
-    assert counts['received'] + counts['missing in the stream'] >= FRAMES - UNCOUNTED
+    assert counts['received'] + counts['missing in the stream'] >= FRAMES[reach] - UNCOUNTED
     # One may be under way.
     assert 0 <= counts['received'] - sum(counts[name] for name in (
         'published', 'dropped', 'skipped by max_rate_hz', 'malformed', 'failed')) <= 1

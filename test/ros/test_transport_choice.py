@@ -52,6 +52,14 @@ def test_a_choice_of_the_user_is_kept(choice, distribution):
     assert transport.transport_environment(environ) == {}
 
 
+def test_room_is_named_whatever_was_chosen():
+    chosen = {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
+
+    assert transport.room_environment(chosen) == OURS
+    assert transport.has_choice(chosen)
+    assert not transport.has_choice({'ROS_DISTRO': 'jazzy'})
+
+
 @pytest.mark.parametrize('environ', [
     {}, {'ROS_LOCALHOST_ONLY': '0'}, {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'},
 ])

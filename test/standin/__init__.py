@@ -110,8 +110,9 @@ class Twin:
                         return  # of ``close``
                     continue  # the kernel's process was killed
                 pixels = np.frombuffer(data, image.dtype).reshape(image.shape[1:])
-                connection.sendall(self._engine.run(pixels).tobytes())
-                self.served += 1
+                result = self._engine.run(pixels).tobytes()
+                self.served += 1  # first: whoever has the answer may look at once
+                connection.sendall(result)
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX) as client:
@@ -138,7 +139,8 @@ class StandIn:
         self.model = model
         self.compiled = compiled_twin(model, model.with_name(f'{model.stem}_edgetpu.tflite'))
         # Not the test's own folder: the path of a Unix socket is at most 107 bytes long.
-        self._folder = tempfile.TemporaryDirectory(prefix='standin')
+        # A child that was killed with its parent may yet lock a device in it.
+        self._folder = tempfile.TemporaryDirectory(prefix='standin', ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         self._control, self._log = folder / 'control', folder / 'log'
         self.behave('')
