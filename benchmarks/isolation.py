@@ -1,17 +1,23 @@
 """
 What a child process costs: the same model in this process and in a child, frame by frame.
 
-``python benchmarks/isolation.py`` runs both alternately on the CPU, so that whatever else the
-machine does meets both alike. The difference is two copies through shared memory and two wake-ups.
+    python benchmarks/isolation.py
+    python benchmarks/isolation.py --count 500 --json isolation.json
+
+Runs both alternately on the CPU, so that whatever else the machine does meets both alike. The
+difference is what goes through shared memory and two wake-ups. ``in place`` is what the segmenter
+does: the image is made where the child reads it, and is not copied there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
 
+import machine
 import numpy as np
 
 from bisenet_ros.core.engine import Engine, LiteRtEngine
@@ -27,7 +33,7 @@ def run_s(engine: Engine, image: np.ndarray) -> float:
 
 
 def measure(model: Path, count: int, num_threads: int) -> np.ndarray:
-    """Return ``float64[count, 2]``: seconds per frame here and in a child."""
+    """Return ``float64[count, 3]``: seconds per frame here, in a child, and there in place."""
     here = LiteRtEngine(model, num_threads)
     child = IsolatedEngine(model, num_threads, timeout_s=60.0)
     try:
@@ -36,10 +42,12 @@ def measure(model: Path, count: int, num_threads: int) -> np.ndarray:
         image = rng.integers(info.min, info.max + 1, here.input.shape[1:], here.input.dtype)
         if not np.array_equal(here.run(image), child.run(image)):
             raise RuntimeError('the child computes something else')
-        times = np.empty((count, 2))
+        ways = ((here, image), (child, image), (child, child.input_memory))
+        times = np.empty((count, len(ways)))
         for index in range(-5, count):  # five rounds of warm-up
-            for column in (0, 1) if index % 2 else (1, 0):
-                times[index, column] = run_s((here, child)[column], image)
+            for column in range(len(ways)) if index % 2 else reversed(range(len(ways))):
+                times[index, column] = run_s(*ways[column])
+        del ways  # it holds the child's memory
         return times
     finally:
         child.close()
@@ -51,16 +59,25 @@ def main() -> None:
     parser.add_argument('--model', type=Path, default=SHIPPED_MODEL)
     parser.add_argument('--count', type=int, default=300, help='frames each (%(default)s)')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads (%(default)s)')
+    parser.add_argument('--json', type=Path, help='write the figures there, too')
     options = parser.parse_args()
     times = measure(options.model, options.count, options.threads) * 1e3
-    lines = [f'{options.model.name}, {options.threads} threads, {options.count} frames each, ms:',
-             f'{"":12}{"p10":>9}{"median":>9}{"p90":>9}']
-    quantiles = np.quantile(times, (0.1, 0.5, 0.9), axis=0)
-    for name, column in (('in process', 0), ('in a child', 1)):
-        lines.append(f'{name:12}' + ''.join(f'{value:9.3f}' for value in quantiles[:, column]))
-    lines.append(f'{"difference":12}' + ''.join(
-        f'{value:9.3f}' for value in quantiles[:, 1] - quantiles[:, 0]))
+    described = machine.description()
+    lines = [machine.text(described),
+             f'{options.model.name}, {options.threads} threads, {options.count} frames each, ms:',
+             f'{"":22}{"p10":>9}{"median":>9}{"p90":>9}']
+    quantiles = np.quantile(times, (0.1, 0.5, 0.9), axis=0).T
+    rows = dict(zip(('in process', 'in a child', 'in a child, in place'), quantiles, strict=True))
+    rows['difference'] = quantiles[1] - quantiles[0]
+    rows['difference, in place'] = quantiles[2] - quantiles[0]
+    lines += [f'{name:22}' + ''.join(f'{value:9.3f}' for value in row)
+              for name, row in rows.items()]
     sys.stdout.write('\n'.join(lines) + '\n')
+    if options.json:
+        options.json.write_text(json.dumps({
+            'machine': described, 'model': options.model.name, 'threads': options.threads,
+            'count': options.count, 'p10_median_p90_ms': {
+                name: row.tolist() for name, row in rows.items()}}, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -51,12 +51,6 @@ _BAYER = {
 
 ENCODINGS = (*_PLAIN, 'mono16', *_YUV422, *_YUV420, *_BAYER)
 
-_TO_BGR = {
-    'rgb': cv2.COLOR_RGB2BGR, 'rgba': cv2.COLOR_RGBA2BGR, 'bgra': cv2.COLOR_BGRA2BGR,
-    'gray': cv2.COLOR_GRAY2BGR,
-}
-
-
 def frame_from_image(msg: Image) -> tuple[Bytes, str]:
     """
     Read a ``sensor_msgs/Image``.
@@ -186,12 +180,6 @@ def frame_from_compressed(msg: CompressedImage) -> tuple[Bytes, str]:
     return frame, 'bgr'
 
 
-def to_bgr(frame: Bytes, channels: str) -> Bytes:
-    """Return ``uint8[H, W, 3]`` BGR of a frame; the frame itself where it is that already."""
-    return frame if channels == 'bgr' else cv2.cvtColor(
-        np.ascontiguousarray(frame), _TO_BGR[channels])
-
-
 def image_message(pixels: Bytes, encoding: str, header: Header) -> Image:
     """
     Build a ``sensor_msgs/Image`` without padding.
@@ -215,6 +203,38 @@ def image_message(pixels: Bytes, encoding: str, header: Header) -> Image:
     data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast('B'))
     msg.data = data
     return msg
+
+
+class ImageBuffer:
+    """
+    A ``sensor_msgs/Image`` whose pixels are drawn where they lie, for every frame anew.
+
+    To publish copies the message, so the same one serves for all frames: no pixel is copied
+    into a message, and nothing of a frame's size is allocated while the size stays the same.
+
+    Parameters
+    ----------
+    encoding : str
+        Not checked against the shapes.
+
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._message = Image(encoding=encoding)
+        self._pixels = np.empty(0, np.uint8)
+
+    def pixels(self, shape: tuple[int, ...]) -> Bytes:
+        """Return the message's own ``uint8[H, W]`` or ``uint8[H, W, C]``, to be written to."""
+        if self._pixels.shape != shape:
+            self._message = image_message(np.zeros(shape, np.uint8), self._encoding, Header())
+            self._pixels = np.frombuffer(self._message.data, np.uint8).reshape(shape)
+        return self._pixels
+
+    def message(self, header: Header) -> Image:
+        """Return the message with a header; valid until ``pixels`` are written to again."""
+        self._message.header = header
+        return self._message
 
 
 def scaled_camera_info(info: CameraInfo, size: tuple[int, int], header: Header) -> CameraInfo:

@@ -11,6 +11,7 @@ publishes. The image topic is subscribed only while somebody subscribes to an ou
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 import traceback
@@ -35,12 +36,13 @@ from std_srvs.srv import SetBool
 
 from bisenet_ros import conversions, parameters, process
 from bisenet_ros.core import outputs
+from bisenet_ros.core.engines import Opener, open_engine
 from bisenet_ros.core.errors import DeviceError, DeviceLostError, ModelError, SettingsError
 from bisenet_ros.core.health import Level, Report, StreamContext, StreamHealth
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
 from bisenet_ros.core.supervisor import DeviceStatus
 from bisenet_ros.core.worker import NewestWorker, RateLimit
-from bisenet_ros.input_check import input_problem
+from bisenet_ros.input_check import gap_remedy, input_problem
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -103,16 +105,27 @@ def descriptor(param: parameters.Param) -> ParameterDescriptor:
 
 
 class SegmenterNode(LifecycleNode):
-    """The node ``segmenter``; see the README for its topics and parameters."""
+    """
+    The node ``segmenter``; see the README for its topics and parameters.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Parameters
+    ----------
+    opener : callable
+        Opens the engine, see ``Segmenter.load``.
+
+    """
+
+    def __init__(self, opener: Opener = open_engine, **kwargs: Any) -> None:
         super().__init__('segmenter', **kwargs)
+        self._opener = opener
         self.finished = False
         self._segmenter: Segmenter | None = None
         self._worker: NewestWorker[tuple[Any, float]] | None = None
         self._image_subscription = self._info_subscription = None
         self._subscribed_s = float('-inf')
         self._outputs: dict[str, Any] = {}
+        self._buffers = {name: conversions.ImageBuffer(encoding)
+                         for name, encoding in outputs.ENCODINGS.items()}
         self._camera_info: CameraInfo | None = None
         self._camera_info_output = self._label_info_output = None
         self._enable_service = self._watch_timer = None
@@ -246,7 +259,7 @@ class SegmenterNode(LifecycleNode):
             settings=parameters.settings_from(values), isolation=values['isolation'],
             inference_timeout_s=values['inference_timeout_s'],
             device_open_timeout_s=values['device_open_timeout_s'], allow_tensorflow=False,
-            stop=process.stopping)
+            stop=process.stopping, opener=self._opener)
         self._painter = outputs.OutputPainter(self._segmenter.contract)
         self._limit = RateLimit(values['max_rate_hz'])
         contract, engine = self._segmenter.contract, self._segmenter.engine
@@ -275,7 +288,9 @@ class SegmenterNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let frames in."""
-        self._worker = NewestWorker(self._process, self._on_worker_failure, 'inference')
+        self._worker = NewestWorker(
+            self._process, self._on_worker_failure, 'inference', self._segmenter.turn,
+            forgotten=self._health.skipped)
         self._active = True
         self._publish_label_info(self._value('min_confidence'))
         self._watch_timer = self._timer(WATCH_S, self._watch_subscribers)
@@ -425,20 +440,24 @@ class SegmenterNode(LifecycleNode):
         invoke_s = None
         if listened:
             result = segmenter.segment(
-                frame, channels=channels, wanted=self._painter.wanted(listened))
+                frame, channels=channels, wanted=self._painter.wanted(listened),
+                allocate=self._pixels)
             invoke_s = result.timings.invoke
-            frame_bgr = conversions.to_bgr(frame, channels) if 'overlay' in listened else None
             pictures = self._painter.paint(
-                listened, result, frame_bgr, self._value('overlay_alpha'))
-            for name, pixels in pictures.items():
-                self._outputs[name].publish(
-                    conversions.image_message(pixels, outputs.ENCODINGS[name], msg.header))
+                listened, result, frame, self._value('overlay_alpha'), channels=channels,
+                allocate=self._pixels)
+            for name in pictures:
+                self._outputs[name].publish(self._buffers[name].message(msg.header))
         if info_listened and self._camera_info is not None:
             height, width = segmenter.output_hw(frame.shape[:2])
             self._camera_info_output.publish(conversions.scaled_camera_info(
                 self._camera_info, (width, height), msg.header))
         self._health.published(
             time.monotonic() - arrived_s, invoke_s, self._age_s(msg.header.stamp))
+
+    def _pixels(self, name: str, shape: tuple[int, ...]) -> Any:
+        """Return where an output is drawn: in the message that will carry it."""
+        return self._buffers[name].pixels(shape)
 
     def _age_s(self, stamp: Any) -> float | None:
         """Return how old a stamp is by the node's clock; None if they cannot be compared."""
@@ -468,24 +487,28 @@ class SegmenterNode(LifecycleNode):
                 self._segmenter.contract.class_names, threshold, header))
 
     def _stream_context(self) -> StreamContext:
-        problem = ''
+        problem = remedy = ''
         subscription = self._image_subscription
         if subscription is not None:
             message_type, _ = conversions.TRANSPORTS[self._value('image_transport')]
             problem = input_problem(
                 self, self.image_topic(), f'sensor_msgs/msg/{message_type.__name__}',
                 subscription.qos_profile)
+            remedy = gap_remedy(self, self.image_topic(), os.environ)
         status = self._segmenter.device_status if self._segmenter else DeviceStatus('none')
         facts = [('device restarts', str(status.restarts))]
         if status.last_fault:
             facts.append(('last device fault', status.last_fault))
+        if self._segmenter is not None and self._segmenter.sharers > 1:
+            facts.append(('engine shared by', f'{self._segmenter.sharers} cameras'))
         return StreamContext(
             active=self._active and self._enabled, subscribed=subscription is not None,
             state=self._state_text if self._enabled or not self._active
             else 'disabled by ~/enable', state_level=self._state_level,
             subscribed_for_s=time.monotonic() - self._subscribed_s,
             image_topic=self.image_topic(), model=self._model_text(), device=status.device,
-            input_problem=problem, device_problem=status.problem, device_facts=tuple(facts))
+            input_problem=problem, gap_remedy=remedy, device_problem=status.problem,
+            device_facts=tuple(facts))
 
     def _publish_diagnostics(self) -> None:
         if process.stopping.is_set():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
+from bisenet_ros.core.buffers import Allocate, Bytes, Scratch, new_array
 from bisenet_ros.core.contract import ModelContract
 from bisenet_ros.core.postprocess import Wanted, color_mask, color_table
+from bisenet_ros.core.preprocess import CONVERSIONS
 from bisenet_ros.core.segmenter import Segmentation
 
 #: Name and pixel encoding (sensor_msgs/image_encodings) of every image output.
@@ -18,18 +18,16 @@ ENCODINGS = {
     'overlay': 'bgr8',
 }
 
-Bytes = npt.NDArray[np.uint8]
-
-
 def overlay(
-    frame_bgr: Bytes, labels: Bytes, mask: Bytes, table_bgr: Bytes, alpha: float,
+    frame: Bytes, labels: Bytes, mask: Bytes, table_bgr: Bytes, alpha: float, *,
+    channels: str = 'bgr', out: Bytes | None = None, allocate: Allocate = new_array,
 ) -> Bytes:
     """
     Blend the classes' colours into a frame where the mask is set.
 
     Parameters
     ----------
-    frame_bgr : uint8[H, W, 3]
+    frame : uint8[H, W, C] or uint8[H, W]
     labels : uint8[h, w]
         Class ids.
     mask : uint8[h, w]
@@ -38,24 +36,44 @@ def overlay(
         Of ``postprocess.color_table``.
     alpha : float
         Weight of the colour in [0, 1].
+    channels : str
+        The frame's, one of ``preprocess.CHANNELS``.
+    out : uint8[h, w, 3] or None
+        Where to paint; None is a new array.
+    allocate : callable
+        Gives memory for what is on its way.
 
     Returns
     -------
     uint8[h, w, 3]
-        A new image.
+        BGR; ``out`` if given.
 
     """
-    if frame_bgr.shape[:2] != mask.shape:
-        frame_bgr = cv2.resize(frame_bgr, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    tinted = cv2.addWeighted(frame_bgr, 1 - alpha, color_mask(labels, table_bgr), alpha, 0)
-    result = frame_bgr.copy()
-    cv2.copyTo(tinted, mask, result)
-    return result
+    if out is None:
+        out = new_array('overlay', (*mask.shape, 3))
+    if frame.shape[:2] != mask.shape:
+        frame = cv2.resize(
+            frame, mask.shape[::-1], interpolation=cv2.INTER_LINEAR,
+            dst=allocate('resized frame', (*mask.shape, *frame.shape[2:])))
+    if channels == 'bgr':
+        out[:] = frame
+    else:
+        cv2.cvtColor(frame, CONVERSIONS[channels, 'bgr'], dst=out)
+    _, top, _, height = cv2.boundingRect(mask)
+    rows = slice(top, top + height)
+    if height:
+        colors = color_mask(
+            labels[rows], table_bgr, allocate('colors', (height, mask.shape[1], 3)), allocate)
+        tinted = cv2.addWeighted(out[rows], 1 - alpha, colors, alpha, 0, dst=colors)
+        cv2.copyTo(tinted, mask[rows], out[rows])
+    return out
 
 
 class OutputPainter:
     """
     Draw the outputs that somebody listens to.
+
+    Not thread-safe: it reuses its memory.
 
     Parameters
     ----------
@@ -66,6 +84,7 @@ class OutputPainter:
     def __init__(self, contract: ModelContract) -> None:
         self._table_rgb = color_table(contract.class_colors_rgb)
         self._table_bgr = color_table(contract.class_colors_rgb, 'bgr')
+        self._scratch = Scratch()
 
     @staticmethod
     def wanted(names: Collection[str]) -> Wanted:
@@ -76,8 +95,8 @@ class OutputPainter:
             confidence='confidence' in names)
 
     def paint(
-        self, names: Collection[str], result: Segmentation, frame_bgr: Bytes | None,
-        alpha: float,
+        self, names: Collection[str], result: Segmentation, frame: Bytes | None, alpha: float, *,
+        channels: str = 'bgr', allocate: Allocate = new_array,
     ) -> dict[str, Bytes]:
         """
         Draw outputs.
@@ -88,10 +107,14 @@ class OutputPainter:
             Keys of ``ENCODINGS``.
         result : Segmentation
             With everything in it that ``wanted(names)`` asked for.
-        frame_bgr : uint8[H, W, 3] or None
+        frame : uint8[H, W, C] or uint8[H, W] or None
             Needed for ``overlay`` alone.
         alpha : float
             Weight of the colour in ``overlay``.
+        channels : str
+            The frame's, one of ``preprocess.CHANNELS``.
+        allocate : callable
+            Gives the memory for ``color_mask`` and ``overlay``.
 
         Returns
         -------
@@ -100,11 +123,11 @@ class OutputPainter:
         Raises
         ------
         ValueError
-            If ``result`` or ``frame_bgr`` lacks what an output is made of.
+            If ``result`` or ``frame`` lacks what an output is made of.
 
         """
         parts = {'labels': result.labels, 'mask': result.mask, 'confidence': result.confidence,
-                 'frame_bgr': frame_bgr}
+                 'frame': frame}
 
         def part(name: str) -> Bytes:
             if (found := parts[name]) is None:
@@ -115,10 +138,15 @@ class OutputPainter:
         drawn = {}
         for name in names:
             if name == 'overlay':
+                mask = part('mask')
                 drawn[name] = overlay(
-                    part('frame_bgr'), part('labels'), part('mask'), self._table_bgr, alpha)
+                    part('frame'), part('labels'), mask, self._table_bgr, alpha,
+                    channels=channels, out=allocate(name, (*mask.shape, 3)),
+                    allocate=self._scratch)
             elif name == 'color_mask':
-                drawn[name] = color_mask(part('labels'), self._table_rgb)
+                labels = part('labels')
+                drawn[name] = color_mask(
+                    labels, self._table_rgb, allocate(name, (*labels.shape, 3)), self._scratch)
             else:
                 drawn[name] = part(name)
         return drawn

@@ -11,11 +11,15 @@ made of). Confidence is computed only when asked for; two classes need no more t
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core.buffers import Allocate, Bytes, Scratch, new_array
 from bisenet_ros.core.contract import Rgb, UNLABELED
 from bisenet_ros.core.preprocess import Placement, Rect
 
@@ -25,7 +29,13 @@ FRACTION = 128
 #: So far ahead (ln 509), the better of two logits has a probability of 1 in 255ths.
 CERTAIN = 6.24
 
-Bytes = npt.NDArray[np.uint8]
+#: A mask of so many classes is made by comparing labels, of more by a look-up.
+COMPARED_CLASSES = 4
+
+#: Classes in so many colours are painted one by one, more by a look-up.
+PAINTED_COLORS = 2
+
+Scores = npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +66,8 @@ class ScoreDecoder:
     """
     Decide classes from quantized scores.
 
+    Not thread-safe: it reuses its memory.
+
     Parameters
     ----------
     num_classes : int
@@ -80,10 +92,12 @@ class ScoreDecoder:
             self._span = 1.0
             pair = np.linspace(0.5, 1, 256)
         self._pair_table = np.round(pair * 255).astype(np.uint8)
+        self._scratch = Scratch()
 
     def decide(
-        self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer], size: tuple[int, int],
-        wanted: Wanted, mask_classes: frozenset[int], min_confidence: float = 0.0,
+        self, scores: Scores, size: tuple[int, int], wanted: Wanted,
+        mask_classes: frozenset[int], min_confidence: float = 0.0,
+        allocate: Allocate = new_array,
     ) -> Decision:
         """
         Upsample and decide.
@@ -91,8 +105,8 @@ class ScoreDecoder:
         Parameters
         ----------
         scores : number[h, w, C]
-            In quantization steps from the zero point: within -255..255. Integers, or a mean of
-            them over time.
+            In quantization steps from the zero point: within -255..255, and so is the difference
+            of any two. Integers, or a mean of them over time.
         size : (int, int)
             Width and height of the result in pixels.
         wanted : Wanted
@@ -100,6 +114,8 @@ class ScoreDecoder:
             Ids that ``mask`` marks.
         min_confidence : float
             Probability in [0, 1] below which a pixel is 255 in labels and 0 in the mask.
+        allocate : callable
+            Gives the memory for ``labels``, ``mask`` and ``confidence``.
 
         Returns
         -------
@@ -107,81 +123,102 @@ class ScoreDecoder:
             Ties go to the lower id.
 
         """
-        if self._num_classes == 2:
-            return self._decide_pair(scores, size, wanted, mask_classes, min_confidence)
-        return self._decide_many(scores, size, wanted, mask_classes, min_confidence)
+        decide = self._decide_pair if self._num_classes == 2 else self._decide_many
+        return decide(scores, size, wanted, mask_classes, min_confidence, allocate)
 
     def _decide_pair(
-        self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer], size: tuple[int, int],
-        wanted: Wanted, mask_classes: frozenset[int], min_confidence: float,
+        self, scores: Scores, size: tuple[int, int], wanted: Wanted,
+        mask_classes: frozenset[int], min_confidence: float, allocate: Allocate,
     ) -> Decision:
-        margin = (scores[..., 1].astype(np.float32) - scores[..., 0]) * FRACTION
-        margin = np.clip(np.round(margin), -32767, 32767).astype(np.int16)
-        margin = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR)
-        second = margin > 0  # not cv2.compare: a 1x1 array fails there beside a number
-        confidence = None
-        if wanted.confidence or min_confidence > 0.5:
-            ahead = cv2.convertScaleAbs(
-                margin, alpha=self._scale / FRACTION * 255 / self._span)
-            confidence = cv2.LUT(ahead, self._pair_table)
-        unsure = None
+        shape = size[::-1]
+        margin = self._scratch.array('margin', shape, np.int16)
+        cv2.resize(
+            _fixed_point(np.subtract(scores[..., 1], scores[..., 0], dtype=_wide(scores))), size,
+            dst=margin, interpolation=cv2.INTER_LINEAR)
         # Of two classes the reported one is never below a half.
-        if confidence is not None and min_confidence > 0.5:
-            unsure = confidence < min_confidence * 255
+        unsure_steps = 0
+        if min_confidence > 0.5:
+            unsure_steps = int(np.count_nonzero(self._pair_table < min_confidence * 255))
+        confidence = sure = None
+        if wanted.confidence or unsure_steps:
+            ahead = self._scratch.array('ahead', shape)
+            cv2.convertScaleAbs(
+                margin, dst=ahead, alpha=self._scale / FRACTION * 255 / self._span)
+            if wanted.confidence:
+                confidence = cv2.LUT(ahead, self._pair_table, dst=allocate('confidence', shape))
+            if unsure_steps > 255:  # not even certainty is enough
+                sure = ahead
+                sure[:] = 0
+            elif unsure_steps:
+                sure = ahead
+                _set_bytes(np.greater_equal, ahead, np.uint8(unsure_steps), sure)
         labels = mask = None
         if wanted.mask:
+            mask = allocate('mask', shape)
             if mask_classes == {1}:
-                marked = second
+                _set_bytes(np.greater, margin, np.int16(0), mask)
             elif mask_classes == {0}:
-                marked = ~second
+                _set_bytes(np.less_equal, margin, np.int16(0), mask)
             else:
-                marked = np.full_like(second, bool(mask_classes))
-            mask = marked.view(np.uint8) * np.uint8(255)
-            if unsure is not None:
-                mask[unsure] = 0
+                mask[:] = 255 if mask_classes else 0
+            if sure is not None:
+                np.bitwise_and(mask, sure, out=mask)
         if wanted.labels:
-            labels = second.view(np.uint8)
-            if unsure is not None:
-                labels[unsure] = UNLABELED
-        return Decision(labels, mask, confidence if wanted.confidence else None)
+            labels = allocate('labels', shape)
+            np.greater(margin, np.int16(0), out=labels.view(bool))
+            if sure is not None:
+                np.bitwise_or(labels, np.invert(sure, out=sure), out=labels)
+        return Decision(labels, mask, confidence)
 
     def _decide_many(
-        self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer], size: tuple[int, int],
-        wanted: Wanted, mask_classes: frozenset[int], min_confidence: float,
+        self, scores: Scores, size: tuple[int, int], wanted: Wanted,
+        mask_classes: frozenset[int], min_confidence: float, allocate: Allocate,
     ) -> Decision:
-        fixed = np.clip(np.round(scores.astype(np.float32) * FRACTION), -32767, 32767)
-        planes = np.ascontiguousarray(np.moveaxis(fixed.astype(np.int16), -1, 0))
+        shape, scratch = size[::-1], self._scratch
+        planes = _fixed_point(np.array(np.moveaxis(scores, -1, 0), _wide(scores), order='C'))
         chosen = contenders(planes)
-        best = cv2.resize(planes[chosen[0]], size, interpolation=cv2.INTER_LINEAR)
-        second = None
-        labels = np.full(best.shape, chosen[0], np.uint8)
+        best, plane, lower, second = (
+            scratch.array(name, shape, np.int16) for name in ('best', 'plane', 'lower', 'second'))
+        ahead = scratch.array('ahead', shape)
+        labels = allocate('labels', shape) if wanted.labels else scratch.array('labels', shape)
+        cv2.resize(planes[chosen[0]], size, dst=best, interpolation=cv2.INTER_LINEAR)
+        labels[:] = chosen[0]
         with_confidence = wanted.confidence or min_confidence > 0
-        for index in chosen[1:]:
-            plane = cv2.resize(planes[index], size, interpolation=cv2.INTER_LINEAR)
-            np.copyto(labels, np.uint8(index), where=plane > best)
+        for rank, index in enumerate(chosen[1:], 1):
+            cv2.resize(planes[index], size, dst=plane, interpolation=cv2.INTER_LINEAR)
+            # Ids rise, so the larger of the two labels is the later winner's.
+            _set_bytes(np.greater, plane, best, ahead)
+            np.maximum(labels, np.bitwise_and(ahead, np.uint8(index), out=ahead), out=labels)
             if with_confidence:
-                lower = cv2.min(plane, best)
-                second = lower if second is None else cv2.max(second, lower, dst=second)
-            cv2.max(best, plane, dst=best)
+                np.minimum(plane, best, out=lower)
+                if rank == 1:
+                    second, lower = lower, second
+                else:
+                    np.maximum(second, lower, out=second)
+            np.maximum(best, plane, out=best)
         confidence = None
         if with_confidence:
-            confidence = self._confidence_of_best(scores, chosen, best, second, size)
-        table = np.zeros(256, np.uint8)
-        table[list(mask_classes)] = 255
+            confidence = (allocate('confidence', shape) if wanted.confidence
+                          else scratch.array('confidence', shape))
+            self._set_confidence_of_best(
+                scores, chosen, best, second if len(chosen) > 1 else None, confidence)
         if confidence is not None and min_confidence > 0:
-            labels[confidence < min_confidence * 255] = UNLABELED
+            # A whole number below a limit is below the limit rounded up.
+            limit = np.uint8(math.ceil(min_confidence * 255))
+            _set_bytes(np.less, confidence, limit, ahead)
+            np.bitwise_or(labels, ahead, out=labels)
+        mask = None
+        if wanted.mask:
+            mask = mark(labels, mask_classes, allocate('mask', shape), ahead)
         return Decision(
-            labels if wanted.labels else None,
-            cv2.LUT(labels, table) if wanted.mask else None,
-            confidence if wanted.confidence else None)
+            labels if wanted.labels else None, mask, confidence if wanted.confidence else None)
 
-    def _confidence_of_best(
-        self, scores: npt.NDArray[np.floating] | npt.NDArray[np.integer], chosen: list[int],
-        best: npt.NDArray[np.int16], second: npt.NDArray[np.int16] | None,
-        size: tuple[int, int],
-    ) -> Bytes:
+    def _set_confidence_of_best(
+        self, scores: Scores, chosen: list[int], best: npt.NDArray[np.int16],
+        second: npt.NDArray[np.int16] | None, out: Bytes,
+    ) -> None:
         """
-        Return the probability of the best class, in 255ths.
+        Write the probability of the best class, in 255ths.
 
         With logits it is 1 / (1 + exp(second - best) + rest). Where two classes meet, those two
         decide, at full size. What all others add is taken at the network's own size and
@@ -191,17 +228,52 @@ class ScoreDecoder:
 
         """
         if self._kind == 'probabilities':
-            return cv2.convertScaleAbs(best, alpha=self._scale / FRACTION * 255)
+            cv2.convertScaleAbs(best, dst=out, alpha=self._scale / FRACTION * 255)
+            return
         logits = scores.astype(np.float32) * np.float32(self._scale)
         behind = np.exp(logits - logits.max(-1, keepdims=True))
         leading = np.sort(behind[..., chosen], -1)[..., -2:]
         rest = np.maximum(behind.sum(-1) - leading.sum(-1), 0)
-        total = cv2.resize(1 + rest, size, interpolation=cv2.INTER_LINEAR)
+        total = self._scratch.array('total', best.shape, np.float32)
+        cv2.resize(1 + rest, best.shape[::-1], dst=total, interpolation=cv2.INTER_LINEAR)
         if second is not None:
-            gap = cv2.subtract(second, best, dtype=cv2.CV_32F)
+            gap = self._scratch.array('gap', best.shape, np.float32)
+            cv2.subtract(second, best, dst=gap, dtype=cv2.CV_32F)
             gap *= np.float32(self._scale / FRACTION)
             total += cv2.exp(gap, dst=gap)
-        return cv2.convertScaleAbs(np.divide(np.float32(255), total, out=total))
+        cv2.convertScaleAbs(np.divide(np.float32(255), total, out=total), dst=out)
+
+
+def _wide(scores: Scores) -> type[np.float32] | type[np.int16]:
+    """Return the type that holds ``FRACTION`` times a score, or a difference of two."""
+    return np.float32 if scores.dtype.kind == 'f' else np.int16
+
+
+def _fixed_point(scores: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    """Multiply scores by ``FRACTION``, in their own memory."""
+    scores *= FRACTION
+    if scores.dtype == np.int16:
+        return scores
+    return np.clip(np.round(scores), -32767, 32767).astype(np.int16)
+
+
+def _set_bytes(compare: Callable[..., Any], left: Any, right: Any, out: Bytes) -> None:
+    """Write 255 where a comparison holds, 0 elsewhere; any shape, unlike ``cv2.compare``."""
+    compare(left, right, out=out.view(bool))
+    np.negative(out, out=out)
+
+
+def mark(labels: Bytes, classes: frozenset[int], out: Bytes, scratch: Bytes) -> Bytes:
+    """Write 255 where a label is one of some classes, 0 elsewhere; return ``out``."""
+    if len(classes) > COMPARED_CLASSES:
+        table = np.zeros(256, np.uint8)
+        table[list(classes)] = 255
+        return cv2.LUT(labels, table, dst=out)
+    out[:] = 0
+    for index in classes:
+        _set_bytes(np.equal, labels, np.uint8(index), scratch)
+        np.bitwise_or(out, scratch, out=out)
+    return out
 
 
 def contenders(planes: npt.NDArray[np.int16]) -> list[int]:
@@ -236,7 +308,7 @@ def contenders(planes: npt.NDArray[np.int16]) -> list[int]:
 
 def decide_labels(
     ids: npt.NDArray[np.integer], num_classes: int, size: tuple[int, int], wanted: Wanted,
-    mask_classes: frozenset[int],
+    mask_classes: frozenset[int], allocate: Allocate = new_array,
 ) -> Decision:
     """
     Enlarge class ids that a model decided itself, by nearest neighbour.
@@ -251,6 +323,8 @@ def decide_labels(
     wanted : Wanted
         ``confidence`` must be False: such a model has none.
     mask_classes : frozenset of int
+    allocate : callable
+        Gives the memory for ``labels`` and ``mask``.
 
     Returns
     -------
@@ -258,12 +332,16 @@ def decide_labels(
 
     """
     known = np.where((ids >= 0) & (ids < num_classes), ids, UNLABELED).astype(np.uint8)
-    labels = cv2.resize(known, size, interpolation=cv2.INTER_NEAREST_EXACT)
     table = np.zeros(256, np.uint8)
     table[list(mask_classes)] = 255
+
+    def enlarged(name: str, small: Bytes) -> Bytes:
+        out = allocate(name, size[::-1])
+        return cv2.resize(small, size, dst=out, interpolation=cv2.INTER_NEAREST_EXACT)
+
     return Decision(
-        labels if wanted.labels else None,
-        cv2.LUT(labels, table) if wanted.mask else None)
+        enlarged('labels', known) if wanted.labels else None,
+        enlarged('mask', table[known]) if wanted.mask else None)
 
 
 def output_rect(place: Placement, output_hw: tuple[int, int]) -> Rect:
@@ -277,20 +355,24 @@ def output_rect(place: Placement, output_hw: tuple[int, int]) -> Rect:
     return Rect(left, top, max(right - left, 1), max(bottom - top, 1))
 
 
-def expand(decision: Decision, rect: Rect, output_hw: tuple[int, int]) -> Decision:
+def expand(
+    decision: Decision, rect: Rect, output_hw: tuple[int, int], allocate: Allocate = new_array,
+) -> Decision:
     """Put a result of part of the frame into the whole: unlabeled, unmasked, 0 outside."""
     if (rect.height, rect.width) == output_hw:
         return decision
 
-    def grown(part: Bytes | None, outside: int) -> Bytes | None:
+    def grown(name: str, part: Bytes | None, outside: int) -> Bytes | None:
         if part is None:
             return None
-        whole = np.full(output_hw, outside, np.uint8)
+        whole = allocate(name, output_hw)
+        whole[:] = outside
         rect.of(whole)[:] = part
         return whole
 
     return Decision(
-        grown(decision.labels, UNLABELED), grown(decision.mask, 0), grown(decision.confidence, 0))
+        grown('labels', decision.labels, UNLABELED), grown('mask', decision.mask, 0),
+        grown('confidence', decision.confidence, 0))
 
 
 def color_table(colors_rgb: tuple[Rgb, ...], order: str = 'rgb') -> Bytes:
@@ -300,7 +382,9 @@ def color_table(colors_rgb: tuple[Rgb, ...], order: str = 'rgb') -> Bytes:
     return table if order == 'rgb' else np.ascontiguousarray(table[..., ::-1])
 
 
-def color_mask(labels: Bytes, table: Bytes) -> Bytes:
+def color_mask(
+    labels: Bytes, table: Bytes, out: Bytes | None = None, allocate: Allocate = new_array,
+) -> Bytes:
     """
     Paint class ids.
 
@@ -309,6 +393,10 @@ def color_mask(labels: Bytes, table: Bytes) -> Bytes:
     labels : uint8[H, W]
     table : uint8[1, 256, 3]
         Of ``color_table``.
+    out : uint8[H, W, 3] or None
+        Where to paint; None is a new array.
+    allocate : callable
+        Gives memory for the channels on their way.
 
     Returns
     -------
@@ -316,4 +404,22 @@ def color_mask(labels: Bytes, table: Bytes) -> Bytes:
         In the table's channel order.
 
     """
-    return cv2.LUT(cv2.merge([labels, labels, labels]), table)
+    if out is None:
+        out = new_array('color_mask', (*labels.shape, 3))
+    colored = np.flatnonzero(table[0].any(1))
+    if colored.size > PAINTED_COLORS:
+        return cv2.applyColorMap(labels, table.reshape(256, 1, 3), dst=out)
+    here = allocate('class', labels.shape)
+    channels = [allocate(f'channel {channel}', labels.shape) for channel in range(3)]
+    part = allocate('part of a channel', labels.shape)
+    for index in colored:
+        _set_bytes(np.equal, labels, np.uint8(index), here)
+        for channel, value in zip(channels, table[0, index], strict=True):
+            if index == colored[0]:
+                np.bitwise_and(here, value, out=channel)
+            else:
+                np.bitwise_or(channel, np.bitwise_and(here, value, out=part), out=channel)
+    if not colored.size:
+        out[:] = 0
+        return out
+    return cv2.merge(channels, dst=out)

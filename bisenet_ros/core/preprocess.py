@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core.buffers import Scratch
 from bisenet_ros.core.contract import ModelContract
 from bisenet_ros.core.errors import SettingsError
 
@@ -16,7 +18,8 @@ FITS = ('stretch', 'crop', 'letterbox')
 #: Byte value of the bars around a letterboxed frame.
 PADDING = 127
 
-_TO = {
+#: What turns channels into others.
+CONVERSIONS = {
     ('rgb', 'bgr'): cv2.COLOR_RGB2BGR,
     ('bgr', 'rgb'): cv2.COLOR_BGR2RGB,
     ('rgba', 'rgb'): cv2.COLOR_RGBA2RGB,
@@ -134,13 +137,14 @@ class Preprocessor:
     ) -> None:
         self._channels = contract.channels
         self._input_hw = contract.input_hw
-        self._padded = np.full((*contract.input_hw, 3), PADDING, np.uint8)
-        self._padded_for: Rect | None = None
+        self._dtype = np.dtype(dtype)
+        self._scratch = Scratch()
         self._table = _byte_table(contract, np.dtype(dtype), scale, zero_point)
 
     def network_input(
         self, frame: npt.NDArray[np.uint8], channels: str, place: Placement,
-    ) -> npt.NDArray[np.uint8] | npt.NDArray[np.int8]:
+        out: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[Any]:
         """
         Resize a frame, then convert its colours, then its values.
 
@@ -152,26 +156,32 @@ class Preprocessor:
             One of ``CHANNELS``.
         place : Placement
             Of this frame's size.
+        out : uint8[h, w, 3] or int8[h, w, 3] or None
+            Where to write; None is memory of its own.
 
         Returns
         -------
         uint8[h, w, 3] or int8[h, w, 3]
-            Valid until the next call.
+            ``out``, or valid until the next call.
 
         """
-        target = place.target
-        small = cv2.resize(
-            place.source.of(frame), (target.width, target.height),
-            interpolation=cv2.INTER_LINEAR)
-        if channels != self._channels:
-            small = cv2.cvtColor(small, _TO[channels, self._channels])
+        target, depth = place.target, frame.shape[2:]
+        size = target.width, target.height
+        if out is None:
+            out = self._scratch.array('input', (*self._input_hw, 3), self._dtype)
+        last = out if self._table is None else self._scratch.array('bytes', (*self._input_hw, 3))
         if (target.height, target.width) != self._input_hw:
-            if self._padded_for != target:
-                self._padded[:] = PADDING
-                self._padded_for = target
-            target.of(self._padded)[:] = small
-            small = self._padded
-        return small if self._table is None else cv2.LUT(small, self._table)
+            last[:] = PADDING
+        seen = target.of(last)
+        converted = channels != self._channels
+        resized = self._scratch.array('resized', (*size[::-1], *depth)) if converted else seen
+        cv2.resize(
+            place.source.of(frame), size, dst=resized, interpolation=cv2.INTER_LINEAR)
+        if converted:
+            cv2.cvtColor(resized, CONVERSIONS[channels, self._channels], dst=seen)
+        if self._table is not None:
+            cv2.LUT(last, self._table, dst=out)
+        return out
 
 
 def _byte_table(

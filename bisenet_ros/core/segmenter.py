@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,15 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core import postprocess
+from bisenet_ros.core.buffers import Allocate, Scratch, new_array
 from bisenet_ros.core.contract import (
     ModelContract, contract_path, file_sha256, palette, read_class_list, read_contract,
 )
 from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
-from bisenet_ros.core.engine import Engine, check_model_file
-from bisenet_ros.core.engines import Model, Placing, open_engine
+from bisenet_ros.core.engine import Engine, check_model_file, input_memory
+from bisenet_ros.core.engines import Model, Opener, Placing, open_engine
 from bisenet_ros.core.errors import ModelError, SettingsError
 from bisenet_ros.core.postprocess import Decision, ScoreDecoder, Wanted
 from bisenet_ros.core.preprocess import CHANNELS, FITS, Placement, Preprocessor, placement
+from bisenet_ros.core.shared import EngineShare
 from bisenet_ros.core.supervisor import DeviceStatus, Event, SupervisedEngine
 
 #: The model that comes with the package.
@@ -126,8 +129,7 @@ def load_contract(model: Path, class_names: Sequence[str] = ()) -> ModelContract
     if not path.exists():
         return None
     contract = read_contract(path)
-    compiled = model.stem.endswith('_edgetpu')
-    expected = contract.edgetpu_sha256 if compiled else contract.sha256
+    expected = _written_sha256(contract, model)
     if expected and (found := file_sha256(model)) != expected:
         raise ModelError(
             f'{model}: its sha256 is {found[:12]}..., {path.name} says {expected[:12]}...; the '
@@ -137,6 +139,11 @@ def load_contract(model: Path, class_names: Sequence[str] = ()) -> ModelContract
             f'{path}: its classes are {list(contract.class_names)}, but class_names says '
             f'{list(class_names)}; class_names is for models without a contract, leave it empty.')
     return contract
+
+
+def _written_sha256(contract: ModelContract, model: Path) -> str:
+    compiled = model.stem.endswith('_edgetpu')
+    return contract.edgetpu_sha256 if compiled else contract.sha256
 
 
 def infer_contract(model: Path, engine: Engine, class_names: Sequence[str]) -> ModelContract:
@@ -256,6 +263,7 @@ class Segmenter:
         if contract.output_kind != 'labels':
             self._decoder = ScoreDecoder(
                 len(contract.class_names), engine.output.scale, contract.output_kind)
+        self._scratch = Scratch()
         self._mean: npt.NDArray[np.float32] | None = None
         self._mean_of: Placement | None = None
         self._events: list[Event] = []
@@ -268,7 +276,7 @@ class Segmenter:
         isolation: str = 'auto', inference_timeout_s: float = 2.0,
         device_open_timeout_s: float = 30.0, delegate_options: Mapping[str, str] | None = None,
         edgetpu_library: str = EDGETPU_LIBRARY, allow_tensorflow: bool = True,
-        stop: threading.Event | None = None,
+        stop: threading.Event | None = None, opener: Opener = open_engine,
     ) -> Segmenter:
         """
         Load a model.
@@ -300,6 +308,8 @@ class Segmenter:
             Whether tensorflow may serve as the runtime where nothing lighter is installed.
         stop : threading.Event or None
             Ends the opening of a device early when set.
+        opener : callable
+            Opens the engine; ``EnginePool.open`` gives a share of one that several use.
 
         Returns
         -------
@@ -322,6 +332,10 @@ class Segmenter:
         check_model_file(path)
         contract = load_contract(path, class_names)  # its hash first: a damaged file stays unread
 
+        def verify(file: Path) -> bool:
+            beside = load_contract(file)
+            return beside is not None and bool(_written_sha256(beside, file))
+
         def contract_of(engine: Engine) -> ModelContract:
             found = contract or infer_contract(path, engine, class_names)
             check_agreement(path, found, engine)
@@ -334,8 +348,8 @@ class Segmenter:
             result = cls(engine, contract, any_mask).segment(frame, wanted=Wanted(labels=True))
             return cast('npt.NDArray[np.uint8]', result.labels)
 
-        engine, contract, events = open_engine(
-            Model(path, load_contract, contract_of, labels_of), placing, stop)
+        engine, contract, events = opener(
+            Model(path, verify, contract_of, labels_of), placing, stop)
         try:
             segmenter = cls(engine, contract, settings)
         except SettingsError:
@@ -347,20 +361,30 @@ class Segmenter:
     @property
     def device_status(self) -> DeviceStatus:
         """Where frames are served, and why not on the device asked for."""
-        if isinstance(self.engine, SupervisedEngine):
+        if isinstance(self.engine, (SupervisedEngine, EngineShare)):
             return self.engine.status
         return DeviceStatus(self.engine.device)
 
     def take_events(self) -> list[Event]:
         """Return what happened to the device since the last call, for a log."""
         events, self._events = self._events, []
-        if isinstance(self.engine, SupervisedEngine):
+        if isinstance(self.engine, (SupervisedEngine, EngineShare)):
             events += self.engine.take_events()
         return events
 
+    @property
+    def turn(self) -> AbstractContextManager[object]:
+        """What to hold from the choice of a frame on, where several share the engine."""
+        return self.engine if isinstance(self.engine, EngineShare) else nullcontext()
+
+    @property
+    def sharers(self) -> int:
+        """How many use the engine, this one included."""
+        return self.engine.sharers if isinstance(self.engine, EngineShare) else 1
+
     def set_inference_timeout(self, timeout_s: float) -> None:
         """Change the deadline of a frame; without a child process there is none."""
-        if isinstance(self.engine, SupervisedEngine):
+        if isinstance(self.engine, (SupervisedEngine, EngineShare)):
             self.engine.timeout_s = timeout_s
 
     @property
@@ -422,7 +446,7 @@ class Segmenter:
 
     def segment(
         self, frame: npt.NDArray[np.uint8], *, channels: str = 'rgb',
-        wanted: Wanted | None = None,
+        wanted: Wanted | None = None, allocate: Allocate = new_array,
     ) -> Segmentation:
         """
         Segment one frame.
@@ -435,6 +459,9 @@ class Segmenter:
             ``rgb``, ``bgr``, ``rgba``, ``bgra`` or ``gray`` (then ``uint8[H, W]``).
         wanted : Wanted or None
             Which results to compute; None means labels, and confidence where the model has one.
+        allocate : callable
+            Takes a result's name and shape, returns the ``uint8`` memory to write it into; by
+            default that is new.
 
         Returns
         -------
@@ -465,11 +492,12 @@ class Segmenter:
         frame_hw = frame.shape[0], frame.shape[1]
         place = placement(
             frame_hw, self.contract.input_hw, self.contract.output_stride, settings.fit)
-        image = self._preprocessor.network_input(frame, channels, place)
+        image = self._preprocessor.network_input(
+            frame, channels, place, input_memory(self.engine))
         prepared = time.perf_counter()
         output = self.engine.run(image)
         invoked = time.perf_counter()
-        decision = self._decide(output, place, wanted, settings, mask_classes)
+        decision = self._decide(output, place, wanted, settings, mask_classes, allocate)
         finished = time.perf_counter()
         return Segmentation(
             decision.labels, decision.confidence, decision.mask,
@@ -477,7 +505,7 @@ class Segmenter:
 
     def _decide(
         self, output: npt.NDArray[Any], place: Placement,
-        wanted: Wanted, settings: Settings, mask_classes: frozenset[int],
+        wanted: Wanted, settings: Settings, mask_classes: frozenset[int], allocate: Allocate,
     ) -> Decision:
         stride, target = self.contract.output_stride, place.target
         cells = output[target.y // stride:-(-(target.y + target.height) // stride),
@@ -485,15 +513,17 @@ class Segmenter:
         output_hw = self._output_hw(place.frame_hw, settings)
         rect = postprocess.output_rect(place, output_hw)
         size = rect.width, rect.height
+        of_part = allocate if size == output_hw[::-1] else self._scratch
         if self._decoder is None:
             decision = postprocess.decide_labels(
-                cells, len(self.contract.class_names), size, wanted, mask_classes)
+                cells, len(self.contract.class_names), size, wanted, mask_classes,
+                of_part)
         else:
             scores = cells.astype(np.int16) - self.engine.output.zero_point
             decision = self._decoder.decide(
                 self._smooth(scores, place, settings.smoothing), size, wanted, mask_classes,
-                settings.min_confidence)
-        return postprocess.expand(decision, rect, output_hw)
+                settings.min_confidence, of_part)
+        return postprocess.expand(decision, rect, output_hw, allocate)
 
     def _smooth(
         self, scores: npt.NDArray[np.int16], place: Placement, weight: float,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -310,6 +311,140 @@ def test_scores_are_not_changed() -> None:
             np.testing.assert_array_equal(scores, before)
 
 
+def test_scores_of_one_cell_are_not_changed_either() -> None:
+    # One cell is in order whichever axis comes first: no copy comes by itself.
+    for classes in (2, 3, 19):
+        scores = random_scores(classes, (1, 1))
+        before = scores.copy()
+        ScoreDecoder(classes, 0.1, 'logits').decide(scores, (9, 9), ALL, ROAD, 0.9)
+        np.testing.assert_array_equal(scores, before)
+
+
+@pytest.mark.parametrize('classes', [2, 3])
+@pytest.mark.parametrize('dtype', [np.int8, np.int32, np.int64])
+def test_scores_of_any_integer_type(classes: int, dtype: type) -> None:
+    scores = np.clip(random_scores(classes), -128, 127)
+    decoder = ScoreDecoder(classes, 0.1, 'logits')
+    same(decoder.decide(scores.astype(dtype), (97, 61), ALL, ROAD),
+         decoder.decide(scores, (97, 61), ALL, ROAD))
+
+
+# -- as fast as it is, bit for bit what the plain way gives ------------------------------------
+
+
+def same(found: Decision, expected: Decision) -> None:
+    for name in ('labels', 'mask', 'confidence'):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def plain_decision(
+    scores: npt.NDArray[Any], scale: float, kind: str, size: tuple[int, int],
+    mask_classes: frozenset[int], min_confidence: float,
+) -> Decision:
+    """Decide as it is written down: new arrays, no look at what can be left out."""
+    fixed = np.clip(np.round(scores.astype(np.float32) * FRACTION), -32767, 32767)
+    if scores.shape[-1] == 2:
+        margin = (scores[..., 1].astype(np.float32) - scores[..., 0]) * FRACTION
+        margin = np.clip(np.round(margin), -32767, 32767).astype(np.int16)
+        margin = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR)
+        span = 6.24 if kind == 'logits' else 1.0
+        ahead = cv2.convertScaleAbs(margin, alpha=scale / FRACTION * 255 / span)
+        pair = (1 / (1 + np.exp(-np.linspace(0, span, 256))) if kind == 'logits'
+                else np.linspace(0.5, 1, 256))
+        confidence = np.round(pair * 255).astype(np.uint8)[ahead].reshape(margin.shape)
+        labels = (margin > 0).astype(np.uint8)
+    else:
+        planes = np.stack([
+            cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
+            for plane in np.moveaxis(fixed, -1, 0).astype(np.int16)]).reshape(-1, *size[::-1])
+        labels = planes.argmax(0).astype(np.uint8)
+        best, second = np.sort(planes, 0)[:-3:-1]
+        if kind == 'probabilities':
+            confidence = cv2.convertScaleAbs(best, alpha=scale / FRACTION * 255)
+        else:
+            logits = scores.astype(np.float32) * np.float32(scale)
+            behind = np.exp(logits - logits.max(-1, keepdims=True))
+            rest = np.maximum(behind.sum(-1) - np.sort(behind, -1)[..., -2:].sum(-1), 0)
+            total = cv2.resize(1 + rest, size, interpolation=cv2.INTER_LINEAR)
+            gap = (second.astype(np.float32) - best) * np.float32(scale / FRACTION)
+            confidence = cv2.convertScaleAbs(np.float32(255) / (total + cv2.exp(gap)))
+    confidence = confidence.reshape(labels.shape)
+    unsure = confidence < np.float64(min_confidence * 255)
+    mask = np.isin(labels, list(mask_classes)) * np.uint8(255)
+    return Decision(np.where(unsure, 255, labels), np.where(unsure, 0, mask), confidence)
+
+
+@pytest.mark.parametrize('smoothed', [False, True])
+@pytest.mark.parametrize('kind', ['logits', 'probabilities'])
+@pytest.mark.parametrize('classes', [2, 3, 9])
+def test_bit_for_bit_the_plain_way(classes: int, kind: str, smoothed: bool) -> None:
+    if kind == 'logits':
+        scores, scale = random_scores(classes, (8, 12)) // 4, 0.05
+        scores[:4] = scores[0, 0]  # a region where most classes are out of the race
+    else:
+        scores, scale = probabilities_of(classes, (8, 12)), 1 / 256
+    values: npt.NDArray[Any] = scores * np.float32(0.93) + np.float32(0.37) if smoothed else scores
+    decoder = ScoreDecoder(classes, scale, kind)
+    for size, threshold in itertools.product(((97, 61), (320, 180), (12, 8), (1, 1)),
+                                             (0.0, 0.3, 0.55, 0.7, 0.9, 1.0)):
+        for marked in (frozenset({1}), frozenset({0}), frozenset(range(classes)), frozenset()):
+            found = decoder.decide(values, size, ALL, marked, threshold)
+            expected = plain_decision(values, scale, kind, size, marked, threshold)
+            if classes > 2 and kind == 'logits':
+                # The plain way sums every class in one order, the other the contenders apart.
+                assert found.confidence is not None and expected.confidence is not None
+                assert cv2.absdiff(found.confidence, expected.confidence).max() <= 1
+                expected = plain_with(expected, found.confidence, marked, threshold, values, size)
+            same(found, expected)
+
+
+def plain_with(
+    decision: Decision, confidence: npt.NDArray[np.uint8], marked: frozenset[int],
+    threshold: float, scores: npt.NDArray[Any], size: tuple[int, int],
+) -> Decision:
+    """Return a plain decision's labels and mask with the unsure ones by another confidence."""
+    free = plain_decision(scores, 1.0, 'probabilities', size, marked, 0.0)
+    unsure = confidence < np.float64(threshold * 255)
+    assert free.labels is not None and free.mask is not None
+    return Decision(
+        np.where(unsure, 255, free.labels), np.where(unsure, 0, free.mask), confidence)
+
+
+@pytest.mark.parametrize('count', [0, 1, 4, 5, 8])
+def test_mask_of_few_and_of_many_classes(count: int) -> None:
+    scores = random_scores(9)
+    marked = frozenset(range(1, 1 + count))
+    decided = ScoreDecoder(9, 0.1, 'logits').decide(scores, (97, 61), ALL, marked, 0.2)
+    assert decided.labels is not None
+    np.testing.assert_array_equal(decided.mask, np.isin(decided.labels, list(marked)) * 255)
+
+
+@pytest.mark.parametrize('classes', [2, 3, 9])
+def test_a_decoder_keeps_nothing_of_frames_before(classes: int) -> None:
+    decoder = ScoreDecoder(classes, 0.05, 'logits')
+    for seed, size in enumerate(((97, 61), (320, 180), (5, 3), (97, 61), (97, 61))):
+        scores = random_scores(classes, seed=seed) // 4
+        same(decoder.decide(scores, size, ALL, ROAD, 0.6),
+             ScoreDecoder(classes, 0.05, 'logits').decide(scores, size, ALL, ROAD, 0.6))
+
+
+@pytest.mark.parametrize('classes', [2, 3])
+def test_results_are_written_where_they_are_wanted(classes: int) -> None:
+    memory = {name: np.full((61, 97), 77, np.uint8) for name in ('labels', 'mask', 'confidence')}
+
+    def allocate(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        assert memory[name].shape == shape
+        return memory[name]
+
+    decoder = ScoreDecoder(classes, 0.05, 'logits')
+    found = decoder.decide(random_scores(classes), (97, 61), ALL, ROAD, 0.6, allocate)
+    expected = decoder.decide(random_scores(classes), (97, 61), ALL, ROAD, 0.6)
+    same(found, expected)
+    for name, array in memory.items():
+        assert getattr(found, name) is array
+        assert not np.shares_memory(array, getattr(expected, name))
+
+
 # -- models that decide themselves ---------------------------------------------------------------
 
 
@@ -383,6 +518,13 @@ def test_expanding_leaves_out_what_was_not_wanted_and_copies_nothing_needlessly(
     assert expand(Decision(mask=ones), Rect(0, 0, 2, 1), (1, 2)).mask is ones
 
 
+def test_the_whole_is_written_where_it_is_wanted() -> None:
+    ones, memory = np.ones((1, 2), np.uint8), np.full((3, 4), 77, np.uint8)
+    whole = expand(Decision(mask=ones), Rect(1, 1, 2, 1), (3, 4), lambda name, shape: memory).mask
+    assert whole is memory
+    np.testing.assert_array_equal(memory, [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+
+
 # -- pictures ------------------------------------------------------------------------------------
 
 
@@ -395,6 +537,19 @@ def test_colours_by_class_and_black_for_unlabeled() -> None:
     np.testing.assert_array_equal(
         color_mask(labels, color_table(colors, 'bgr')),
         [[[3, 2, 1], [60, 50, 40], [0, 0, 0], [0, 0, 0]]])
+
+
+@pytest.mark.parametrize('colors', [
+    ((0, 0, 0), (128, 64, 128)), ((9, 8, 7), (128, 64, 128)), ((0, 0, 0), (0, 0, 0)),
+    ((0, 0, 0), (0, 200, 0), (3, 2, 1)), ((1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 0, 255))])
+def test_few_colours_are_painted_as_many_are(colors: tuple[tuple[int, int, int], ...]) -> None:
+    labels = np.random.default_rng(0).integers(0, 256, (61, 97)).astype(np.uint8)
+    labels[::2] %= len(colors)
+    table = color_table(colors)
+    out = np.full((61, 97, 3), 77, np.uint8)
+    assert color_mask(labels, table, out) is out
+    np.testing.assert_array_equal(out, table[0][labels])
+    np.testing.assert_array_equal(color_mask(labels, table), out)
 
 
 def test_255_colours() -> None:

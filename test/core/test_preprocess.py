@@ -219,6 +219,55 @@ def test_letterbox_keeps_nothing_of_frames_before() -> None:
             preprocessor.network_input(rgb, 'rgb', place), network_input(rgb, fit=fit))
 
 
+def plain_input(frame: Bytes, channels: str, place: Placement, order: str, dtype: type) -> Bytes:
+    """Do it as it is written down: colours first, everything in new arrays."""
+    codes = {'rgba': cv2.COLOR_RGBA2RGB, 'bgra': cv2.COLOR_BGRA2RGB, 'bgr': cv2.COLOR_BGR2RGB,
+             'gray': cv2.COLOR_GRAY2RGB}
+    frame = np.ascontiguousarray(place.source.of(frame))
+    rgb = cv2.cvtColor(frame, codes[channels]) if channels in codes else frame
+    padded = np.full((*INPUT_HW, 3), PADDING, np.uint8)
+    place.target.of(padded)[:] = cv2.resize(
+        rgb, (place.target.width, place.target.height), interpolation=cv2.INTER_LINEAR)
+    image = padded if order == 'rgb' else padded[..., ::-1]
+    return image if dtype == np.uint8 else (image.astype(np.int16) - 128).astype(np.int8)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int8])
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+@pytest.mark.parametrize('fit', FITS)
+def test_bit_for_bit_the_plain_way(fit: str, order: str, dtype: type) -> None:
+    preprocessor = Preprocessor(
+        contract(order), dtype, 1 / 255, 0 if dtype == np.uint8 else -128)
+    for hw in ((480, 640), (61, 97), (1, 1), (32, 64)):
+        for channels in CHANNELS:
+            depth = {'gray': (), 'rgba': (4,), 'bgra': (4,)}.get(channels, (3,))
+            frame = np.random.default_rng(0).integers(0, 256, (*hw, *depth), np.uint8)
+            place = placement(hw, INPUT_HW, 8, fit)
+            np.testing.assert_array_equal(
+                preprocessor.network_input(frame, channels, place),
+                plain_input(frame, channels, place, order, dtype))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.int8])
+@pytest.mark.parametrize('channels', ['rgb', 'bgr', 'gray'])
+@pytest.mark.parametrize('fit', FITS)
+def test_the_input_is_made_where_it_is_wanted(fit: str, channels: str, dtype: type) -> None:
+    preprocessor = Preprocessor(contract(), dtype, 1 / 255, 0 if dtype == np.uint8 else -128)
+    frame = random_rgb(45, 77) if channels != 'gray' else random_rgb(45, 77)[..., 0].copy()
+    place = placement((45, 77), INPUT_HW, 8, fit)
+    expected = preprocessor.network_input(frame, channels, place).copy()
+    memory = np.full((*INPUT_HW, 3), 77, dtype)  # of a frame before
+    assert preprocessor.network_input(frame, channels, place, memory) is memory
+    np.testing.assert_array_equal(memory, expected)
+
+
+def test_without_a_place_of_its_own_the_input_is_made_in_the_same_memory() -> None:
+    preprocessor = Preprocessor(contract(), *UINT8)
+    place = placement((45, 77), INPUT_HW, 8)
+    first = preprocessor.network_input(random_rgb(45, 77), 'rgb', place)
+    assert preprocessor.network_input(random_rgb(45, 77, 1), 'rgb', place) is first
+
+
 # -- quantization --------------------------------------------------------------------------------
 
 

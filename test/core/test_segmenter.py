@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from bisenet_ros import DeviceError, ModelError, Segmenter, Settings, SettingsError
+from bisenet_ros.core import engines
 from bisenet_ros.core.contract import UNLABELED, ModelContract, palette
 from bisenet_ros.core.engine import TensorSpec
 from bisenet_ros.core.postprocess import Wanted
@@ -216,6 +217,25 @@ def without_contract(tmp_path: Path, toy: Toy) -> Path:
     path = toy.save(tmp_path)
     path.with_suffix('.json').unlink()
     return path
+
+
+@pytest.mark.parametrize('isolation', ['auto', 'process'])
+def test_only_a_model_without_a_hash_is_tried_in_a_child_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str,
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(
+        engines, 'check_in_child', lambda path, *args, **options: tried.append(path))
+    for contract in ('whole', 'without a hash', 'none'):
+        path = PIXELWISE.save(tmp_path, **({'sha256': ''} if contract == 'without a hash' else {}))
+        if contract == 'none':
+            path.with_suffix('.json').unlink()
+        Segmenter.load(path, class_names=['background', 'road'], num_threads=1,
+                       isolation=isolation).close()
+        # Where inference has a process of its own nothing of ours can crash.
+        expected = [path] if contract != 'whole' and isolation == 'auto' else []
+        assert tried == expected
+        tried.clear()
 
 
 @pytest.mark.parametrize('kind', ['logits', 'labels'])

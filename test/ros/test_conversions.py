@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from bisenet_ros import conversions
 from bisenet_ros.conversions import EncodingError
+from bisenet_ros.core.preprocess import CONVERSIONS
 
 #: The encodings that the README promises.
 PROMISED = {
@@ -124,7 +126,9 @@ def read_rgb(msg):
     """Read a message and return RGB whatever its channels are."""
     frame, channels = conversions.frame_from_image(msg)
     assert frame.shape[:2] == (msg.height, msg.width)
-    return conversions.to_bgr(frame, channels)[..., ::-1]
+    if channels == 'rgb':
+        return frame
+    return cv2.cvtColor(np.ascontiguousarray(frame), CONVERSIONS[channels, 'rgb'])
 
 
 def test_encodings_are_the_promised_ones():
@@ -467,6 +471,42 @@ def test_image_message_takes_the_fast_way():
     fast_s = best_s(lambda: conversions.image_message(pixels, 'bgr8', HEADER), 5)
     assert fast_s < best_s(slow, 1) / 5
     assert fast_s < 0.1
+
+
+@pytest.mark.parametrize(('shape', 'encoding'), [((4, 6), 'mono8'), ((5, 3, 3), 'bgr8')])
+def test_image_buffer_is_drawn_into_the_message(shape, encoding):
+    buffer = conversions.ImageBuffer(encoding)
+    for value in (7, 200):
+        pixels = buffer.pixels(shape)
+        pixels[:] = value
+        pixels[0, 0] = 1
+        msg = buffer.message(HEADER)
+
+        expected = conversions.image_message(pixels.copy(), encoding, HEADER)
+        assert msg == expected
+        assert np.shares_memory(pixels, np.frombuffer(msg.data, np.uint8))
+
+
+def test_image_buffer_is_the_same_until_the_size_changes():
+    buffer = conversions.ImageBuffer('mono8')
+    first = buffer.pixels((4, 6))
+    assert buffer.pixels((4, 6)) is first
+
+    buffer.pixels((5, 6))[:] = 9
+
+    msg = buffer.message(HEADER)
+    assert (msg.height, msg.width, msg.step, len(msg.data)) == (5, 6, 6, 30)
+    assert buffer.pixels((4, 6)) is not first
+
+
+def test_image_buffer_travels_as_any_message_does():
+    buffer = conversions.ImageBuffer('bgr8')
+    buffer.pixels((3, 4, 3))[:] = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+
+    read = deserialize_message(serialize_message(buffer.message(HEADER)), Image)
+
+    assert bytes(read.data) == bytes(range(36))
+    assert read.header == HEADER
 
 
 # -- camera info -----------------------------------------------------------------------------

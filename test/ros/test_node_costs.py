@@ -1,0 +1,172 @@
+"""What a frame costs the node, in counts: inferences, messages, copies. See ``test_guard.py``."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import TINY_CONTRACT, InProcessNode, Peer
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo
+
+from bisenet_ros.core.outputs import ENCODINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: As in ``test_guard.py``: less than any picture of a frame of 1280x720.
+SMALL_BYTES = 100_000
+GROWTH_BYTES = 2_000
+
+
+class Listeners:
+    """Stands where a publisher is: so many listen, and what is published is kept."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.messages = count, []
+
+    def get_subscription_count(self) -> int:
+        return self.count
+
+    def publish(self, message: object) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture(scope='module')
+def inside():
+    with pytest.MonkeyPatch.context() as patch, InProcessNode(patch, spin=False) as inside:
+        yield inside
+
+
+@pytest.fixture
+def listen(inside, monkeypatch):
+    """Give a function that replaces the outputs' publishers; returns them by name."""
+    def replace(*names):
+        outputs = {name: Listeners(int(name in names)) for name in (*ENCODINGS, 'camera_info')}
+        monkeypatch.setattr(inside.node, '_camera_info_output', outputs['camera_info'])
+        monkeypatch.setattr(
+            inside.node, '_outputs', {name: outputs[name] for name in ENCODINGS})
+        monkeypatch.setattr(inside.node, '_camera_info', CameraInfo(width=1280, height=720))
+        # What is set while a camera is subscribed.
+        monkeypatch.setattr(
+            inside.node, '_read_frame', inside.node._read_frame, raising=False)
+        inside.engine.runs = 0
+        return outputs
+
+    return replace
+
+
+@pytest.fixture(scope='module')
+def message():
+    with Peer('camera_of_costs') as peer:
+        return peer.image(np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8))
+
+
+def process(inside, message, times=1):
+    for _ in range(times):
+        inside.node._process((message, time.monotonic()))
+
+
+def test_nobody_listens_nothing_is_done(inside, listen, message):
+    outputs = listen()
+
+    process(inside, message, 3)
+
+    assert inside.engine.runs == 0
+    assert not any(output.messages for output in outputs.values())
+
+
+@pytest.mark.parametrize('names', [
+    ('mask',), ('labels', 'confidence'), ('overlay',), ('color_mask',), ('camera_info',),
+    ('mask', 'camera_info'), tuple(ENCODINGS)])
+def test_one_inference_a_frame_and_one_message_for_each_that_is_listened_to(
+        inside, listen, message, names):
+    outputs = listen(*names)
+
+    process(inside, message, 3)
+
+    assert {name: len(output.messages) for name, output in outputs.items()} == {
+        name: 3 * (name in names) for name in outputs}
+    assert inside.engine.runs == (0 if names == ('camera_info',) else 3)
+
+
+@pytest.mark.parametrize('names', [('mask',), ('labels', 'confidence'), tuple(ENCODINGS)])
+def test_pictures_are_drawn_in_the_messages_and_nothing_is_copied(
+        inside, listen, message, names):
+    outputs = listen(*names)
+    process(inside, message, 5)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        process(inside, message)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak - before < SMALL_BYTES
+    for name in names:
+        first, *others = outputs[name].messages
+        assert all(other is first for other in others)
+        assert len(first.data) == 720 * 1280 * (1 if ENCODINGS[name] == 'mono8' else 3)
+        serialize_message(first)  # which is all that publishing does with it
+
+
+def test_a_hundred_frames_leave_nothing_behind(inside, listen, message):
+    outputs = listen(*ENCODINGS)
+
+    def work(times):
+        process(inside, message, times)
+        for output in outputs.values():
+            output.messages.clear()
+
+    tracemalloc.start()
+    try:
+        # The rates and latencies of the last frames are kept: let their memory fill.
+        work(400)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        work(100)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < GROWTH_BYTES
+
+
+def test_the_next_frame_changes_the_message_and_not_its_size(inside, listen, message):
+    outputs = listen('mask')
+    process(inside, message)
+    dark = bytes(outputs['mask'].messages[0].data)
+    message.data[:len(message.data)] = type(message.data)('B', b'\xff' * len(message.data))
+
+    process(inside, message)
+
+    assert len(TINY_CONTRACT.class_names) == 2
+    assert bytes(outputs['mask'].messages[1].data) == b'\xff' * (720 * 1280) != dark
+
+
+def test_the_benchmark_counts_every_stage(tmp_path):
+    """It reaches into the node: it breaks here, not when somebody wants figures."""
+    report = tmp_path / 'report.json'
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'benchmarks' / 'frame_path.py'), '--count', '2', '--threads',
+         '1', '--sizes', '320x240', '--inputs', 'bgr8', 'jpeg', '--outputs', 'mask', 'all',
+         '--json', str(report)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(report.read_text())['milliseconds']
+    assert [(row['input'], row['outputs']) for row in rows] == [
+        ('bgr8', 'mask'), ('bgr8', 'all'), ('jpeg', 'mask'), ('jpeg', 'all')]
+    for row in rows:
+        for stage in ('hand over', 'decode', 'resize', 'colour', 'copy in', 'invoke', 'copy out',
+                      'upsample', 'decide', 'message', 'publish', 'rest', 'serialise alone'):
+            assert row[stage] > 0, (row['outputs'], stage)
+        assert row['host'] < row['total']

@@ -1,0 +1,243 @@
+"""
+What a frame may cost, in counts that do not depend on the machine.
+
+numpy tells ``tracemalloc`` of its memory, and OpenCV's results are numpy arrays; what OpenCV, the
+runtime and the middleware take inside is not seen. ``benchmarks/frame_path.py`` measures time.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tflite_models import Toy
+
+from bisenet_ros.core.buffers import Scratch
+from bisenet_ros.core.contract import palette
+from bisenet_ros.core.engine import LiteRtEngine, input_memory
+from bisenet_ros.core.isolation import IsolatedEngine
+from bisenet_ros.core.outputs import ENCODINGS, OutputPainter
+from bisenet_ros.core.postprocess import ScoreDecoder, Wanted
+from bisenet_ros.core.preprocess import FITS
+from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, Settings
+
+HD = (720, 1280)
+
+#: What may be allocated while a frame is under way: scores, masks' rows and small things, but no
+#: copy of a frame (2.7 MB), of a result (0.9 MB) or of the network's input (0.4 MB).
+SMALL_BYTES = 100_000
+
+#: What may stay behind after a hundred frames: less than a byte of each.
+GROWTH_BYTES = 2_000
+
+OUTPUT_SETS = [('mask',), ('labels', 'confidence'), tuple(ENCODINGS)]
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Return the most memory that was held at once, above what was held before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        work()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return peak - before
+
+
+def growth_bytes(work: Callable[[], object], times: int) -> int:
+    """Return what stays behind."""
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            work()
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(times):
+            work()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return after - before
+
+
+def frame_bgr(hw: tuple[int, int] = HD) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
+
+
+class CountingEngine:
+    """An engine with its calls counted."""
+
+    def __init__(self, engine: LiteRtEngine) -> None:
+        self._engine, self.runs = engine, 0
+        self.device, self.input, self.output = engine.device, engine.input, engine.output
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        self.runs += 1
+        return self._engine.run(image)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    return Toy().save(tmp_path)
+
+
+# -- the model -----------------------------------------------------------------------------------
+
+
+def test_the_shipped_models_operations_and_bytes() -> None:
+    operations = LiteRtEngine(SHIPPED_MODEL, 1)._interpreter._get_ops_details()
+    # XNNPACK leaves the operations that it took over in the list, and adds itself.
+    names = [operation['op_name'] for operation in operations
+             if operation['op_name'] != 'DELEGATE']
+    assert len(names) <= 77
+    assert SHIPPED_MODEL.stat().st_size <= 2_000_000
+
+
+def test_the_bytes_that_cross_the_bus() -> None:
+    engine = LiteRtEngine(SHIPPED_MODEL, 1)
+
+    def size(spec: object) -> int:
+        return int(np.prod(spec.shape)) * spec.dtype.itemsize
+
+    # In: a byte for each of 256x512x3. Out: one for each of two logits at stride 8; at full size
+    # and in float, as networks often end, they would be 256 times as many.
+    assert size(engine.input) == 256 * 512 * 3 == 393_216
+    assert size(engine.output) == 32 * 64 * 2 == 4_096
+
+
+def test_one_invocation_a_frame() -> None:
+    segmenter = Segmenter.load(device='cpu', num_threads=1)
+    engine = CountingEngine(segmenter.engine)
+    counted = Segmenter(engine, segmenter.contract)
+    for index, fit in enumerate(FITS):
+        counted.settings = Settings(fit=fit, smoothing=0.5)
+        counted.segment(frame_bgr((90, 160)), wanted=Wanted(True, True, True))
+        assert engine.runs == index + 1
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+class Path720:
+    """Frames of 1280x720 to pictures, in memory that is used again, as the node does it."""
+
+    def __init__(self, model: Path | None, names: tuple[str, ...], **settings: object) -> None:
+        self.segmenter = Segmenter.load(
+            model, device='cpu', num_threads=1, settings=Settings(**settings))
+        self._painter = OutputPainter(self.segmenter.contract)
+        self._names, self._frame, self._memory = names, frame_bgr(), Scratch()
+
+    def run(self) -> None:
+        result = self.segmenter.segment(
+            self._frame, channels='bgr', wanted=OutputPainter.wanted(self._names),
+            allocate=self._memory)
+        self._painter.paint(
+            self._names, result, self._frame, 0.5, allocate=self._memory)
+
+
+@pytest.mark.parametrize('names', OUTPUT_SETS)
+@pytest.mark.parametrize('fit', FITS)
+def test_no_copy_of_frame_input_or_result(names: tuple[str, ...], fit: str) -> None:
+    path = Path720(None, names, fit=fit, min_confidence=0.6)
+    path.run()  # which allocates what is used again
+    assert peak_bytes(path.run) < SMALL_BYTES
+
+
+@pytest.mark.parametrize('names', OUTPUT_SETS)
+def test_a_hundred_frames_leave_nothing_behind(toy: Path, names: tuple[str, ...]) -> None:
+    path = Path720(toy, names, smoothing=0.5)
+    assert growth_bytes(path.run, 100) < GROWTH_BYTES
+
+
+def test_a_caller_without_memory_gets_its_results_and_pays_for_no_more() -> None:
+    segmenter = Segmenter.load(device='cpu', num_threads=1)
+    frame, kept = frame_bgr(), []
+
+    def work() -> None:
+        kept.append(segmenter.segment(frame, wanted=Wanted(True, True, True)))
+
+    work()
+    results_bytes = 3 * HD[0] * HD[1]
+    assert results_bytes <= peak_bytes(work) < results_bytes + SMALL_BYTES
+    first, second = kept
+    assert not np.shares_memory(first.mask, second.mask)
+
+
+@pytest.mark.parametrize('classes', [3, 19])
+def test_many_classes_take_no_memory_per_frame(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(-100, 100, (32, 64, classes)).astype(np.int16)
+    decoder, memory = ScoreDecoder(classes, 0.05, 'logits'), Scratch()
+
+    def work() -> None:
+        decoder.decide(
+            scores, HD[::-1], Wanted(True, True, True), frozenset({1}), 0.6, memory)
+
+    work()
+    # A few float copies of the scores at the network's own size, nothing at the frame's.
+    assert peak_bytes(work) < SMALL_BYTES + 8 * scores.size * 4
+    assert len(palette(classes)) == classes
+
+
+def test_memory_follows_the_largest_frame_and_stays() -> None:
+    segmenter, memory = Segmenter.load(device='cpu', num_threads=1), Scratch()
+    sizes = [frame_bgr(hw) for hw in ((480, 640), HD, (90, 160))]
+
+    def work() -> None:
+        for frame in sizes:
+            segmenter.segment(frame, wanted=Wanted(mask=True), allocate=memory)
+
+    work()
+    assert peak_bytes(work) < SMALL_BYTES
+
+
+# -- a child process -----------------------------------------------------------------------------
+
+
+def test_the_input_is_made_in_the_childs_memory(toy: Path) -> None:
+    engine, here = IsolatedEngine(toy), LiteRtEngine(toy, 1)
+    contract = Toy().contract()
+    try:
+        segmenter = Segmenter(engine, contract)
+        memory, frame = engine.input_memory, frame_bgr((90, 160))
+        memory[:] = 0
+        result = segmenter.segment(frame)
+        expected = Segmenter(here, contract).segment(frame)
+        np.testing.assert_array_equal(result.labels, expected.labels)
+        assert memory.any()
+        assert engine.input_memory is memory
+        # An image from elsewhere is copied there.
+        image = np.random.default_rng(1).integers(0, 256, memory.shape, np.uint8)
+        np.testing.assert_array_equal(engine.run(image), here.run(image))
+        np.testing.assert_array_equal(memory, image)
+        assert growth_bytes(lambda: segmenter.segment(frame), 100) < GROWTH_BYTES
+    finally:
+        engine.close()
+    assert engine.input_memory is None
+    memory[:] = 1  # lent memory outlives the engine
+
+
+def test_the_supervisor_passes_the_childs_memory_on(toy: Path) -> None:
+    segmenter = Segmenter.load(toy, device='cpu', isolation='process')
+    try:
+        memory = input_memory(segmenter.engine)
+        memory[:] = 0
+        segmenter.segment(np.full((90, 160, 3), 9, np.uint8))
+        assert (memory == 9).all()
+    finally:
+        segmenter.close()
+    assert input_memory(segmenter.engine) is None
+
+
+def test_an_engine_without_such_memory_is_asked_for_none(toy: Path) -> None:
+    assert input_memory(LiteRtEngine(toy, 1)) is None
