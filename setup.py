@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from setuptools import find_packages, setup
 
 #: Modules of ``bisenet_ros`` with a ``main``: what ``ros2 run bisenet_ros <tool>`` starts.
-TOOLS = ('benchmark', 'demo', 'devices', 'replay', 'segmenter')
+TOOLS = ('benchmark', 'cameras', 'demo', 'devices', 'replay', 'segmenter')
 
 package = ElementTree.parse('package.xml').getroot()
 name = package.findtext('name')

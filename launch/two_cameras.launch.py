@@ -5,7 +5,8 @@ Segment two cameras: one segmenter per camera, each in a namespace of its own.
         left_image:=/stereo/left/image_raw right_image:=/stereo/right/image_raw
 
 The masks are then on ``/left/segmenter/mask`` and ``/right/segmenter/mask``. Two EdgeTPUs are
-shared out with ``left_device:=usb:0 right_device:=usb:1``.
+shared out with ``left_device:=usb:0 right_device:=usb:1``. ``cameras.launch.py`` takes any number
+of cameras, in one process and on one EdgeTPU.
 """
 
 from ament_index_python.packages import get_package_share_path
