@@ -25,6 +25,8 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from bisenet_ros.memory import keep_freed_memory
+
 #: Longest time between a signal and the moment the loop sees it.
 POLL_S = 0.2
 
@@ -85,6 +87,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
 
     """
     stop = hold_signals()
+    keep_freed_memory()
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:

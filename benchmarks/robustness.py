@@ -1,0 +1,86 @@
+"""
+Road IoU of models on validation frames in other light and weather, and from other cameras.
+
+    python benchmarks/robustness.py --model A.tflite B.tflite --data FOLDER --on camvid:val
+
+Each effect of ``training.appearance`` is applied to every frame with a generator seeded by the
+frame's number, the same for all models; labels stay as they are. Training draws the same effects,
+so this shows what they bought, not how a model does in real snow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bisenet_ros import Segmenter
+from bisenet_ros.core.postprocess import Wanted
+from training import appearance, datasets
+from training.augment import Augmentation, random_view
+from training.metrics import ConfusionMatrix
+
+EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted')
+
+Image = npt.NDArray[np.uint8]
+
+
+def changed(
+    effect: str, rgb: Image, ids: Image, number: int, dataset: datasets.FrameDataset,
+) -> tuple[Image, Image]:
+    """Return the frame under an effect, with its labels."""
+    rng = np.random.default_rng([11, number])
+    if effect == 'as it is':
+        return rgb, ids
+    if effect == 'tone':
+        donor, _ = dataset.read(int(rng.integers(len(dataset))))
+        return appearance.tone_of(rgb, donor, rng), ids
+    if effect == 'tilted':
+        tilt = Augmentation(
+            scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True, colour=0,
+            blur=0, noise=0, cutout=0, shadow=0)
+        return random_view(rgb, ids, rgb.shape[:2], rng, tilt)
+    return getattr(appearance, effect)(rgb, rng), ids
+
+
+def main() -> None:
+    """Score every model under every effect."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
+    parser.add_argument('--model', type=Path, nargs='+', required=True)
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--on', nargs='+', default=['camvid:val', 'idd_lite:val'])
+    parser.add_argument('--every', type=int, default=1, help='only every n-th frame')
+    parser.add_argument('--json', type=Path)
+    options = parser.parse_args()
+    segmenters = [Segmenter.load(path, device='cpu') for path in options.model]
+    rows = []
+    for effect in EFFECTS:
+        scores = [ConfusionMatrix(2) for _ in segmenters]
+        for spec in options.on:
+            dataset = datasets.open_dataset(spec, options.data)
+            for number in range(0, len(dataset), options.every):
+                rgb, ids = changed(effect, *dataset.read(number), number, dataset)
+                truth = np.where(ids == datasets.VOID, ids, ids == datasets.ROAD).astype(np.uint8)
+                for segmenter, matrix in zip(segmenters, scores, strict=True):
+                    road = segmenter.contract.class_names.index('road')
+                    labels = segmenter.segment(rgb, wanted=Wanted(labels=True)).labels
+                    matrix.update(truth, (labels == road).astype(np.uint8))
+        rows.append({'effect': effect, 'road_iou': [round(float(m.iou()[1]), 4) for m in scores]})
+        if effect == EFFECTS[0]:
+            names = ' | '.join(path.stem for path in options.model)
+            sys.stdout.write(f'| effect | {names} |\n|---|{"---|" * len(segmenters)}\n')
+        cells = ' | '.join(f'{value:.3f}' for value in rows[-1]['road_iou'])
+        sys.stdout.write(f'| {effect} | {cells} |\n')
+        sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps({
+            'models': [path.name for path in options.model], 'on': options.on,
+            'every': options.every, 'rows': rows}, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
