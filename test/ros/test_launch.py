@@ -22,6 +22,9 @@ ARGUMENTS = {
     'segment.launch.py': [
         'image', 'camera_info', 'model', 'device', 'params_file', 'namespace', 'rviz', 'source',
         'log_level'],
+    'cameras.launch.py': [
+        'cameras', 'images', 'model', 'device', 'params_file', 'namespace', 'source',
+        'log_level'],
     'two_cameras.launch.py': [
         'model', 'params_file', 'source', 'log_level',
         'left_namespace', 'left_image', 'left_camera_info', 'left_device',
