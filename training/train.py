@@ -339,7 +339,7 @@ def main(argv: list[str] | None = None) -> int:
         print(str(error) or 'interrupted before the first epoch', file=sys.stderr)
         return 130
     mark = 'mean' if config.mark == MEAN else config.mark
-    print(f'best {mark} IoU, mean over {", ".join(config.validate)}: {run.best:.4f}; '
+    print(f'best {mark} IoU on {" and ".join(config.validate)}: {run.best:.4f}; '
           f'model: {folder / "best.keras"}')
     return 0
 

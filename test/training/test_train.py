@@ -351,7 +351,7 @@ def test_start_from_another_run_with_other_classes(
         '--epochs', '2',
     ]) == 0, capsys.readouterr().err
     output = capsys.readouterr().out
-    assert re.search(r'init: weights of .*; fresh: head_logits, booster_stem', output)
+    assert re.search(r'init: weights of .*; fresh: head_logits, booster_head, booster_s3', output)
     frozen = re.search(r'^frozen: (.*)$', output, re.MULTILINE)[1].split(', ')
     assert {'detail_s1_1', 'detail_s1_1_bn', 's5_ge4_project_bn'} <= set(frozen)
     assert all(re.match(r'detail|s[345]_', name) for name in frozen)
