@@ -1,5 +1,5 @@
 """
-Draw the pictures of docs/performance.md from the figures in docs/figures.
+Draw the pictures of docs/performance.md and docs/evaluation.md from the figures in docs/figures.
 
     python benchmarks/plots.py                 # all that have figures
     python benchmarks/plots.py end_to_end
@@ -201,9 +201,28 @@ def cameras(found: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def reliability(found: dict[str, Any]) -> Figure:
+    """Draw how often each confidence is right, by data set and model (``training.evaluate``)."""
+    figure, axes = plt.subplots(1, len(found['sets']), figsize=(9, 3.2), sharey=True)
+    for axis, (name, scored) in zip(axes, found['sets'].items(), strict=True):
+        axis.plot([0.5, 1], [0.5, 1], color='0.7', linestyle='--', linewidth=1)
+        for model, scores in scored['models'].items():
+            whole = scores['all']
+            bins = [entry for entry in whole['reliability'] if entry['pixels']]
+            axis.plot([entry['confidence'] for entry in bins],
+                      [entry['accuracy'] for entry in bins], marker='o', markersize=3,
+                      label=f'{Path(model).stem}, ECE {whole["ece"]:.3f}')
+        axis.set(title=name, xlabel='reported confidence', xlim=(0.48, 1.02))
+        axis.legend(fontsize=7, loc='lower right')
+        axis.grid(color='0.92')
+    axes[0].set_ylabel('share of right pixels')
+    figure.tight_layout()
+    return figure
+
+
 PLOTS: dict[str, Callable[[Any], Figure]] = {
     'frame_path': frame_path, 'end_to_end': end_to_end, 'cpu_inference': cpu_inference,
-    'cameras': cameras, 'footprint': footprint}
+    'cameras': cameras, 'footprint': footprint, 'reliability': reliability}
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.postprocess import Wanted
-from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
+from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, model_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +184,9 @@ def main(argv: list[str] | None = None) -> int:
     """Benchmark from the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m bisenet_ros.benchmark', description=__doc__.strip().splitlines()[0])
-    parser.add_argument('--model', type=Path, default=SHIPPED_MODEL,
-                        help='a .tflite file (default: the shipped road model)')
+    parser.add_argument('--model', type=model_path, default=SHIPPED_MODEL,
+                        help='a .tflite file, or the name of a shipped model '
+                             '(default: the shipped road model)')
     parser.add_argument('--compare', type=Path, nargs='+', default=[],
                         help='further models, timed in the same run')
     parser.add_argument('--device', nargs='+', default=['cpu'],

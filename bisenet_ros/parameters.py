@@ -70,7 +70,8 @@ class Param:
 
 
 TABLE: tuple[Param, ...] = (
-    Param('model', '', 'Path of a .tflite file; empty = the shipped road model.'),
+    Param('model', '',
+          'Path of a .tflite file, or a shipped model: road_128x256; empty = road_256x512.'),
     Param('device', 'auto', 'Where inference runs.',
           choices=('auto', 'cpu', 'usb', 'usb:N', 'pci', 'pci:N'),
           pattern=r'auto|cpu|(usb|pci)(:\d+)?'),

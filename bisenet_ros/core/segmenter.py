@@ -104,6 +104,26 @@ class Segmentation:
     timings: Timings
 
 
+def model_path(model: Path | str | None) -> Path:
+    """
+    Return the file that a model's name means.
+
+    Parameters
+    ----------
+    model : Path, str or None
+        Path of a ``.tflite`` file; or the bare name of a model that comes with the package
+        (``road_128x256``), unless such a file lies in the current folder; None is the default.
+
+    """
+    if model is None:
+        return SHIPPED_MODEL
+    path = Path(model).expanduser()
+    if path.name == str(model) and not path.exists():
+        shipped = SHIPPED_MODEL.with_name(f'{path.name}.tflite')
+        return shipped if shipped.is_file() else path
+    return path
+
+
 def load_contract(model: Path, class_names: Sequence[str] = ()) -> ModelContract | None:
     """
     Read and verify the contract beside a model.
@@ -284,7 +304,8 @@ class Segmenter:
         Parameters
         ----------
         model : path or None
-            A ``.tflite`` file; None is the shipped road model.
+            A ``.tflite`` file, or the name of a shipped model, see ``model_path``; None is the
+            shipped road model.
         device : str
             ``auto``, ``cpu``, ``usb``, ``usb:N``, ``pci`` or ``pci:N``. An EdgeTPU runs
             ``<model>_edgetpu.tflite``. ``auto`` takes one if that file is there; the CPU serves
@@ -328,7 +349,7 @@ class Segmenter:
         placing = Placing(
             device, isolation, num_threads, inference_timeout_s, device_open_timeout_s,
             delegate_options or {}, allow_tensorflow, edgetpu_library)
-        path = SHIPPED_MODEL if model is None else Path(model).expanduser()
+        path = model_path(model)
         check_model_file(path)
         contract = load_contract(path, class_names)  # its hash first: a damaged file stays unread
 

@@ -24,7 +24,7 @@ from bisenet_ros.core.contract import UNLABELED, ModelContract, palette
 from bisenet_ros.core.engine import TensorSpec
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.preprocess import FITS, placement
-from bisenet_ros.core.segmenter import SHIPPED_MODEL, Timings
+from bisenet_ros.core.segmenter import SHIPPED_MODEL, Timings, model_path
 from tflite_models import Toy, compiled_model
 
 Bytes = npt.NDArray[np.uint8]
@@ -664,8 +664,9 @@ def iou(pairs: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int8]]]) -> floa
     return both / either
 
 
-def test_shipped_model_finds_the_road(shared_data: Path) -> None:
-    segmenter = Segmenter.load(device='cpu')
+@pytest.mark.parametrize('model', [None, 'road_128x256'])
+def test_shipped_model_finds_the_road(shared_data: Path, model: str | None) -> None:
+    segmenter = Segmenter.load(model, device='cpu')
     assert segmenter.contract.class_names == ('background', 'road')
     masks = [(segmenter.segment(rgb, wanted=MASK).mask == 255, road)
              for rgb, road in camvid(shared_data, 'val')]
@@ -681,6 +682,17 @@ def test_shipped_model_finds_the_road_with_every_fit(shared_data: Path, fit: str
         labels = segmenter.segment(rgb).labels
         pairs.append((labels == 1, np.where(labels == UNLABELED, -1, road).astype(np.int8)))
     assert iou(pairs) > 0.7  # not the shapes it was trained on
+
+
+def test_shipped_models_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = Segmenter.load('road_128x256', device='cpu', num_threads=1)
+    assert small.contract.input_hw == (128, 256)
+    assert model_path('road_256x512') == model_path(None) == SHIPPED_MODEL
+    for other in ('road_128x256.tflite', './road_128x256', 'road', 'a/road_128x256', '/b.tflite'):
+        assert model_path(other) == Path(other)
+    Path('road_128x256').touch()
+    assert model_path('road_128x256') == Path('road_128x256')
 
 
 def test_shipped_model_is_light() -> None:
