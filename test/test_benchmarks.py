@@ -119,13 +119,14 @@ def test_verdicts_name_a_missed_target(modules):
     assert [met for met, _ in end_to_end.verdicts({'30': slow})] == [False, False, False]
 
 
-def test_every_picture_of_the_page_can_be_drawn_again(tmp_path):
+def test_every_picture_of_the_pages_can_be_drawn_again(tmp_path):
     pytest.importorskip('matplotlib')
 
     subprocess.run([sys.executable, str(BENCHMARKS / 'plots.py'), '--images', str(tmp_path)],
                    check=True, timeout=120)
 
     drawn = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    page = (ROOT / 'docs' / 'performance.md').read_text()
-    assert set(drawn) == set(re.findall(r'images/(performance_\w+\.png)', page))
+    pages = ''.join((ROOT / 'docs' / f'{name}.md').read_text()
+                    for name in ('performance', 'evaluation'))
+    assert set(drawn) == set(re.findall(r'images/(performance_\w+\.png)', pages))
     assert all(5_000 < size < 150_000 for size in drawn.values())

@@ -494,6 +494,8 @@ def test_settings_change_between_frames_and_never_within(peer, node, set_live, f
             fit=('stretch', 'crop', 'letterbox')[number % 3],
             mask_classes=(['road'], ['background'])[number % 2],
             min_confidence=(0.0, 0.6, 1.0)[number % 3])
+        expected = len(watches['mask']) + 2  # the first may have been under way
+        peer.wait_for(lambda: len(watches['mask']) >= expected, 'masks')  # noqa: B023
     peer.node.destroy_timer(timer)
     settled = peer.image(tall)
     peer.ask(camera, settled, *watches.values())
