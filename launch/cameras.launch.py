@@ -12,17 +12,13 @@ the image, where camera drivers publish it. ``params_file`` holds for all; a sec
 ``/front/segmenter:`` in it for one.
 """
 
-import sys
-from pathlib import Path
+from functools import partial
 
-from ament_index_python.packages import get_package_prefix, get_package_share_path
+from ament_index_python.packages import get_package_share_path
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from bisenet_ros.transport import transport_environment
+from bisenet_ros import launching
 
 CONFIG = get_package_share_path('bisenet_ros') / 'config'
 
@@ -39,7 +35,8 @@ def generate_launch_description() -> LaunchDescription:
                         'names are in the camera\'s namespace; empty = image for each.'),
         DeclareLaunchArgument(
             'model', default_value='',
-            description='Path of a .tflite model; empty = what params_file says.'),
+            description='Path of a .tflite model, or the name of a shipped one (road_128x256); '
+                        'empty = what params_file says.'),
         DeclareLaunchArgument(
             'device', default_value='',
             description='auto, cpu, usb, usb:N, pci or pci:N; empty = what params_file says.'),
@@ -63,9 +60,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the process of all segmenters, and a replay for each where a source is given."""
-    def argument(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
+    argument = partial(launching.argument, context)
     cameras = argument('cameras').replace(' ', '').split(',')
     images = argument('images').replace(' ', '').split(',') if argument('images') else [
         'image'] * len(cameras)
@@ -80,34 +75,14 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         topic = image if image.startswith('/') else f'{own}/{image}'
         remappings += [(f'{own}/image', topic),
                        (f'{own}/camera_info', f'{topic.rpartition("/")[0]}/camera_info')]
-    chosen = {
-        name: ParameterValue(argument(name), value_type=str)
-        for name in ('model', 'device') if argument(name)}
-    common = {
-        'remappings': remappings,
-        'ros_arguments': ['--log-level', argument('log_level')],
-        'additional_env': transport_environment(context.environment),
-        'output': 'screen',
-    }
-    actions: list[LaunchDescriptionEntity] = [tool(
+    # No node name is given: a process with several nodes would have it hold for all of them.
+    common = {'remappings': remappings, **launching.common_options(context)}
+    actions: list[LaunchDescriptionEntity] = [launching.tool(
         'cameras', namespace=argument('namespace'),
-        parameters=[argument('params_file'), {'cameras': cameras}, chosen], **common)]
+        parameters=[argument('params_file'), {'cameras': cameras},
+                    launching.chosen(context, 'model', 'device')], **common)]
     if argument('source') != 'none':
-        source = ParameterValue(argument('source'), value_type=str)
-        actions += [tool('replay', namespace=f'{root}/{camera}', parameters=[{'source': source}],
-                         **common) for camera in cameras]
+        actions += [launching.tool(
+            'replay', namespace=f'{root}/{camera}',
+            parameters=[launching.chosen(context, 'source')], **common) for camera in cameras]
     return actions
-
-
-def tool(name: str, **options: object) -> Node:
-    """
-    Return a process of ours: an executable from colcon, a module where pip installed it.
-
-    It is given no node name: parameters of a process with several nodes are for all of them.
-    """
-    executable = Path(get_package_prefix('bisenet_ros')) / 'lib' / 'bisenet_ros' / name
-    if executable.exists():
-        return Node(package='bisenet_ros', executable=name, **options)
-    return Node(
-        executable=sys.executable, arguments=['-m', f'bisenet_ros.{name}'], exec_name=name,
-        **options)

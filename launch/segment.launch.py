@@ -6,18 +6,15 @@ Segment one camera.
 
 """
 
-import sys
-from pathlib import Path
+from functools import partial
 
-from ament_index_python.packages import get_package_prefix, get_package_share_path
+from ament_index_python.packages import get_package_share_path
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from bisenet_ros.transport import transport_environment
+from bisenet_ros import launching
 
 CONFIG = get_package_share_path('bisenet_ros') / 'config'
 
@@ -33,7 +30,8 @@ def generate_launch_description() -> LaunchDescription:
             description='Topic of the CameraInfo that goes with the image; may be absent.'),
         DeclareLaunchArgument(
             'model', default_value='',
-            description='Path of a .tflite model; empty = what params_file says.'),
+            description='Path of a .tflite model, or the name of a shipped one (road_128x256); '
+                        'empty = what params_file says.'),
         DeclareLaunchArgument(
             'device', default_value='',
             description='auto, cpu, usb, usb:N, pci or pci:N; empty = what params_file says.'),
@@ -60,24 +58,19 @@ def generate_launch_description() -> LaunchDescription:
 
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the segmenter, the replay where a source is given, and rviz2."""
-    def argument(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    chosen = {
-        name: ParameterValue(argument(name), value_type=str)
-        for name in ('model', 'device') if argument(name)}
+    argument = partial(launching.argument, context)
     common = {
         'namespace': argument('namespace'),
         'remappings': [(name, argument(name)) for name in ('image', 'camera_info')],
-        'ros_arguments': ['--log-level', argument('log_level')],
-        'additional_env': transport_environment(context.environment),
-        'output': 'screen',
+        **launching.common_options(context),
     }
-    actions: list[LaunchDescriptionEntity] = [
-        tool('segmenter', parameters=[argument('params_file'), chosen], **common)]
+    actions: list[LaunchDescriptionEntity] = [launching.tool(
+        'segmenter', name='segmenter',
+        parameters=[argument('params_file'), launching.chosen(context, 'model', 'device')],
+        **common)]
     if argument('source') != 'none':
-        source = ParameterValue(argument('source'), value_type=str)
-        actions.append(tool('replay', parameters=[{'source': source}], **common))
+        actions.append(launching.tool(
+            'replay', name='replay', parameters=[launching.chosen(context, 'source')], **common))
     # The view names the topics of a segmenter without a namespace.
     actions.append(Node(
         package='rviz2', executable='rviz2', arguments=['-d', str(CONFIG / 'segment.rviz')],
@@ -87,13 +80,3 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             *((f'/segmenter/{output}', f'segmenter/{output}') for output in ('mask', 'overlay'))],
         condition=IfCondition(argument('rviz'))))
     return actions
-
-
-def tool(name: str, **options: object) -> Node:
-    """Return a node of ours: an executable from colcon, a module where pip installed it."""
-    executable = Path(get_package_prefix('bisenet_ros')) / 'lib' / 'bisenet_ros' / name
-    if executable.exists():
-        return Node(package='bisenet_ros', executable=name, name=name, **options)
-    return Node(
-        executable=sys.executable, arguments=['-m', f'bisenet_ros.{name}'], name=name,
-        exec_name=name, **options)

@@ -29,7 +29,8 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument(
             'model', default_value='',
-            description='Path of a .tflite model; empty = what params_file says.'),
+            description='Path of a .tflite model, or the name of a shipped one (road_128x256); '
+                        'empty = what params_file says.'),
         DeclareLaunchArgument(
             'params_file', default_value=str(SHARE / 'config' / 'segment.yaml'),
             description='Parameters of both segmenter nodes.'),
