@@ -63,6 +63,9 @@ class Config:
         Weight of each booster head's loss beside the main head's 1.
     ohem_threshold : float
         See ``training.losses.ohem_cross_entropy``.
+    jaccard_weight : float
+        Above 0, so many times ``training.losses.jaccard_loss`` is added to the deployed head's
+        loss.
     loss_stride : int
         The loss is taken on every n-th pixel of the label image, both ways.
     precision : str
@@ -112,6 +115,7 @@ class Config:
     bn_momentum: float = 0.95
     booster_weight: float = 0.4
     ohem_threshold: float = 0.7
+    jaccard_weight: float = 0.0
     loss_stride: int = 2
     precision: str = 'float32'
     seed: int = 0
@@ -140,6 +144,7 @@ class Config:
                 f'({self.batch_size}).')
         for name, found, least, below in (
                 ('ema_decay', self.ema_decay, 0.0, 1.0),
+                ('jaccard_weight', self.jaccard_weight, 0.0, None),
                 ('patience', self.patience, 0, None), ('pictures', self.pictures, 0, None),
                 ('cache_mb', self.cache_mb, 0, None), ('accumulate', self.accumulate, 1, None)):
             if found < least or (below is not None and found >= below):

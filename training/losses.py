@@ -88,3 +88,34 @@ def ohem_cross_entropy(
     mean = ops.cond(
         enough, lambda: mean_hard, lambda: ops.mean(ops.top_k(by_image, per_image)[0]))
     return mean * ops.minimum(ops.sum(valid), 1.0)  # 0 for a batch of void alone
+
+
+def jaccard_loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """
+    Compute one less the soft IoU, averaged over the classes that occur.
+
+    Intersection and union are summed over the whole batch with probabilities in place of decisions
+    (the soft Jaccard loss of Wang et al., Jaccard Metric Losses, NeurIPS 2023, section 2): what is
+    scored is what is trained.
+
+    Parameters
+    ----------
+    labels : integer[N, H, W]
+        Class ids; 255 is void.
+    logits : float[N, H, W, C]
+
+    Returns
+    -------
+    float32
+        In [0, 1]; 0 for a batch of void alone.
+
+    """
+    valid = ops.cast(ops.not_equal(labels, VOID), 'float32')[..., None]
+    ids = ops.where(ops.equal(labels, VOID), 0, labels)
+    truth = ops.one_hot(ops.cast(ids, 'int32'), logits.shape[-1], dtype='float32') * valid
+    found = ops.softmax(ops.cast(logits, 'float32'), axis=-1) * valid
+    both = ops.sum(truth * found, axis=(0, 1, 2))
+    either = ops.sum(truth + found, axis=(0, 1, 2)) - both
+    occurs = ops.cast(ops.sum(truth, axis=(0, 1, 2)) > 0, 'float32')
+    loss = (1 - both / ops.maximum(either, 1.0)) * occurs
+    return ops.sum(loss) / ops.maximum(ops.sum(occurs), 1.0)

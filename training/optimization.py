@@ -14,7 +14,7 @@ from keras import ops
 
 from training.config import Config
 from training.faults import TrainingError
-from training.losses import ohem_cross_entropy
+from training.losses import jaccard_loss, ohem_cross_entropy
 from training.model import BOOSTERS, SIZE_MULTIPLE, Architecture, build, transfer_weights
 
 #: Class weights of the deployed head (``logits``) and of the boosters, by output name.
@@ -51,7 +51,9 @@ class WarmupPoly(keras.optimizers.schedules.LearningRateSchedule):
                 'total_steps': self.total_steps, 'power': self.power}
 
 
-def head_loss(config: Config, class_weights: Sequence[float] | None = None) -> Any:
+def head_loss(
+    config: Config, class_weights: Sequence[float] | None = None, jaccard_weight: float = 0.0,
+) -> Any:
     """Return the loss of one head: its logits are brought to the labels' size first."""
     def loss(labels: Any, logits: Any) -> Any:
         # Shapes are known while the graph is built; the batch size may not be.
@@ -59,8 +61,9 @@ def head_loss(config: Config, class_weights: Sequence[float] | None = None) -> A
         if tuple(logits.shape[1:3]) != size:
             logits = ops.image.resize(
                 ops.cast(logits, 'float32'), size, interpolation='bilinear')
-        return ohem_cross_entropy(
+        mean = ohem_cross_entropy(
             labels, logits, threshold=config.ohem_threshold, class_weights=class_weights)
+        return mean + jaccard_weight * jaccard_loss(labels, logits) if jaccard_weight else mean
     return loss
 
 
@@ -91,7 +94,9 @@ def build_trainable(
     optimizer.exclude_from_weight_decay(var_names=['bias', 'gamma', 'beta'])
     model.compile(
         optimizer,
-        loss={name: head_loss(config, (weights or {}).get(name)) for name in model.output},
+        loss={name: head_loss(config, (weights or {}).get(name),
+                              0.0 if name in BOOSTERS else config.jaccard_weight)
+              for name in model.output},
         loss_weights={name: config.booster_weight if name in BOOSTERS else 1.0
                       for name in model.output},
         # On a CPU a first epoch was twice as fast with TensorFlow's own kernels as through XLA.

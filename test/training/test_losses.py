@@ -10,7 +10,9 @@ import pytest
 
 keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
-from training.losses import ohem_cross_entropy, pixel_cross_entropy  # noqa: E402
+from training.losses import (  # noqa: E402
+    jaccard_loss, ohem_cross_entropy, pixel_cross_entropy,
+)
 
 pytestmark = pytest.mark.training
 
@@ -36,6 +38,18 @@ def reference_pixels(
         index = tuple(where)
         loss[index] = -math.log(probabilities[index][labels[index]])
     return loss
+
+def reference_jaccard(
+    labels: npt.NDArray[np.uint8], logits: npt.NDArray[np.float32], classes: int,
+) -> float:
+    exponentials = np.exp(logits.astype(np.float64))
+    found = exponentials / exponentials.sum(-1, keepdims=True)
+    ious = []
+    for c in range(classes):
+        truth, soft = (labels == c)[labels != VOID], found[..., c][labels != VOID]
+        both = soft[truth].sum()
+        ious.append(both / (truth.sum() + soft.sum() - both))
+    return float(1 - np.mean(ious))
 
 
 def reference_ohem(
@@ -138,3 +152,27 @@ def test_equal_class_weights_change_nothing() -> None:
     labels, logits = sample()
     assert float(ohem_cross_entropy(labels, logits, class_weights=(1.0, 1.0, 1.0))) == (
         float(ohem_cross_entropy(labels, logits)))
+
+
+def test_jaccard_loss_is_one_less_the_mean_soft_iou() -> None:
+    labels, logits = sample()
+    assert float(jaccard_loss(labels, logits)) == pytest.approx(
+        reference_jaccard(labels, logits, 3), rel=1e-5)
+
+
+def test_jaccard_loss_of_sure_answers_is_that_of_the_score() -> None:
+    labels = np.array([[[0, 0, 1, VOID], [0, 1, 1, 1]]], np.uint8)
+    sure = np.eye(2, dtype=np.float32) * 60
+    assert float(jaccard_loss(labels, sure[np.where(labels == VOID, 0, labels)])) == (
+        pytest.approx(0.0, abs=1e-6))
+    answers = np.array([[[0, 1, 1, 0], [0, 1, 1, 0]]])  # IoU 2/4 and 3/5
+    assert float(jaccard_loss(labels, sure[answers])) == pytest.approx(
+        1 - (2 / 4 + 3 / 5) / 2, rel=1e-5)
+
+
+def test_jaccard_loss_leaves_out_classes_that_do_not_occur() -> None:
+    labels, logits = sample(shape=(1, 4, 4, 3))
+    labels[labels == 2] = 0
+    assert float(jaccard_loss(labels, logits)) == pytest.approx(
+        reference_jaccard(labels, logits, 2), rel=1e-5)
+    assert float(jaccard_loss(np.full_like(labels, VOID), logits)) == 0.0

@@ -16,7 +16,7 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 from tiny_training import TINY, eager_functions, tiny_config  # noqa: E402
 
 from training.faults import TrainingError  # noqa: E402
-from training.losses import ohem_cross_entropy  # noqa: E402
+from training.losses import jaccard_loss, ohem_cross_entropy  # noqa: E402
 from training.model import Architecture, build, deployable  # noqa: E402
 from training.optimization import (  # noqa: E402
     WarmupPoly, build_trainable, freeze, head_loss, initialize,
@@ -62,6 +62,28 @@ def test_head_loss_brings_logits_to_the_labels() -> None:
     resized = keras.ops.image.resize(logits, (16, 32), interpolation='bilinear')
     assert float(head_loss(config)(labels, logits)) == pytest.approx(
         float(ohem_cross_entropy(labels, resized, threshold=config.ohem_threshold)), rel=1e-6)
+
+
+def test_jaccard_loss_is_added_as_often_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((2, 4, 8, 2)).astype(np.float32)
+    labels = rng.integers(0, 2, (2, 4, 8)).astype(np.uint8)
+    plain, added = (float(head_loss(tiny_config(), None, weight)(labels, logits))
+                    for weight in (0.0, 1.5))
+    assert added - plain == pytest.approx(1.5 * float(jaccard_loss(labels, logits)), rel=1e-5)
+
+
+def test_only_the_deployed_head_learns_the_score_itself() -> None:
+    heads = {}
+    for weight in (0.0, 2.0):
+        keras.utils.set_random_seed(0)
+        config = dataclasses.replace(tiny_config(), jaccard_weight=weight)
+        model = build_trainable(config, (32, 32))
+        labels = {name: np.eye(32, dtype=np.uint8)[None] for name in model.output}
+        heads[weight] = model.evaluate(
+            np.zeros((1, 32, 32, 3), np.float32), labels, verbose=0, return_dict=True)
+    changed = {name for name in heads[0.0] if heads[0.0][name] != heads[2.0][name]}
+    assert changed == {'loss', 'logits_loss'}
 
 
 def test_boosters_train_through_the_same_loss_dictionary() -> None:
