@@ -187,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--model', type=model_path, default=SHIPPED_MODEL,
                         help='a .tflite file, or the name of a shipped model '
                              '(default: the shipped road model)')
-    parser.add_argument('--compare', type=Path, nargs='+', default=[],
+    parser.add_argument('--compare', type=model_path, nargs='+', default=[],
                         help='further models, timed in the same run')
     parser.add_argument('--device', nargs='+', default=['cpu'],
                         help='cpu, usb, usb:N, pci, pci:N; several are compared')

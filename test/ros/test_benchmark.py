@@ -1,0 +1,88 @@
+"""The benchmark tool: what it times, how it sums up, and how it refuses."""
+
+import json
+import shutil
+
+import pytest
+
+from bisenet_ros import benchmark
+from bisenet_ros.core.engine import LiteRtEngine
+from bisenet_ros.core.segmenter import SHIPPED_MODEL
+
+SMALL = ['--count', '3', '--warm-up', '1', '--size', '64x48', '--threads', '1']
+
+
+def test_summary_of_known_times():
+    summary = benchmark.Summary.of([index * 1e-3 for index in range(1, 101)])
+
+    assert summary.count == 100
+    assert (summary.min, summary.max, summary.mean) == pytest.approx((1.0, 100.0, 50.5))
+    assert (summary.p50, summary.p95, summary.p99) == pytest.approx((51.0, 96.0, 100.0))
+    assert summary.fps == pytest.approx(1e3 / 50.5)
+    assert benchmark.Summary.of([0.002]).stdev == 0.0
+
+
+def test_models_are_compared_by_name_in_one_run(tmp_path, capsys):
+    out = tmp_path / 'out.json'
+
+    code = benchmark.main([*SMALL, '--compare', 'road_128x256', '--json', str(out)])
+
+    assert code == 0
+    figures = json.loads(out.read_text())
+    large, small = 'road_256x512.tflite on cpu', 'road_128x256.tflite on cpu'
+    assert set(figures['milliseconds']) == {large, small}
+    for stages in figures['milliseconds'].values():
+        assert set(stages) == {'invoke', 'frame', 'host part of frame'}
+        assert all(one['count'] == 3 and 0 < one['min'] <= one['p50'] <= one['p99'] <= one['max']
+                   for one in stages.values())
+    medians = {name: stages['invoke']['p50']
+               for name, stages in figures['milliseconds'].items()}
+    assert figures['ratios_of_medians'][f'invoke: {large} / {small}'] == pytest.approx(
+        medians[large] / medians[small])
+    assert f'invoke: {large} / {small}' in capsys.readouterr().out
+
+
+def test_runs_of_several_models_alternate(monkeypatch):
+    order = []
+    run = LiteRtEngine.run
+    monkeypatch.setattr(
+        LiteRtEngine, 'run', lambda self, image: (order.append(self), run(self, image))[1])
+    contestants = benchmark.open_contestants(
+        [SHIPPED_MODEL, benchmark.model_path('road_128x256')], ['cpu'], 1)
+
+    benchmark.measure(contestants, 2, 0, (64, 48))
+
+    large, small = (contestant.engine for contestant in contestants)
+    runs = [engine for index, engine in enumerate(order) if index % 2 == 0]  # bare, then a frame
+    assert runs == [large, small, small, large]
+
+
+def test_model_without_classes_is_timed_alone(tmp_path, capsys):
+    bare = tmp_path / 'bare.tflite'
+    shutil.copy(SHIPPED_MODEL, bare)
+
+    assert benchmark.main([*SMALL, '--model', str(bare)]) == 0
+
+    printed = capsys.readouterr()
+    assert 'the network alone is timed' in printed.err
+    assert 'invoke' in printed.out and 'host part' not in printed.out
+
+
+@pytest.mark.parametrize(('words', 'said'), [
+    (['--model', 'absent.tflite'], 'absent.tflite'),
+    (['--device', 'tpu'], 'tpu'),
+])
+def test_what_cannot_be_timed_is_one_line(words, said, capsys):
+    assert benchmark.main([*SMALL, *words]) == 1
+
+    error = capsys.readouterr().err.strip()
+    assert said in error and '\n' not in error
+
+
+@pytest.mark.parametrize('words', [['--size', '64'], ['--size', '8x8'], ['--count', '0']])
+def test_impossible_measurements_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main([*SMALL, *words])
+
+    assert ended.value.code == 2
+    assert 'expected' in capsys.readouterr().err
