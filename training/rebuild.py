@@ -60,7 +60,8 @@ def commands(name: str, data: Path, output: Path) -> list[list[str]]:
     model = str(output / f'{name}.tflite')
     return [*runs,
             ['training.quantize', '--run', str(RUNS / name), '--data', str(data),
-             '--output', model, '--score', *validate],
+             '--output', model, '--calibration', 'auto', '--temperature', 'auto',
+             '--score', *validate],
             ['training.evaluate', '--model', model, '--data', str(data),
              '--on', *validate, *TEST]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def test_every_shipped_model_can_be_rebuilt(name: str, capsys: pytest.CaptureFix
         'training.quantize', 'training.evaluate']
     # The run that is quantized is the last one that was trained.
     assert f'--run {Path("runs") / name}' in lines[-2]
+    # As the shipped file was: its contract tells.
+    contract = rebuild.CONFIGS.parents[1] / f'bisenet_ros/models/{name}.json'
+    provenance = json.loads(contract.read_text())['provenance']
+    assert ('--calibration auto' in lines[-2]) == ('calibrations_tried' in provenance)
+    assert ('--temperature auto' in lines[-2]) == ('temperature' in provenance)
 
 
 @pytest.mark.parametrize('name', rebuild.shipped())
