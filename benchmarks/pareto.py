@@ -1,13 +1,14 @@
 """
 Accuracy against time: several widths and input sizes, all trained on one equal, short schedule.
 
-    python benchmarks/pareto.py --data FOLDER --runs FOLDER --json FILE --plot FILE
+    python benchmarks/pareto.py --data FOLDER --runs FOLDER --json docs/figures/pareto.json
 
-Each network is trained (``training.train``), quantized and scored on validation data
-(``training.quantize``) by the commands that a user would type; then the int8 models and the
+Each width is trained on small inputs first, and from there on at each of the deployed sizes, as
+the shipped models were (``training.train``); then quantized and scored on validation data
+(``training.quantize``), by the commands that a user would type. In the end the int8 models and the
 untrained ``original`` network take turns on the CPU. Everything that is there already in the runs'
-folder is taken as it is, so a stopped study goes on where it was. The schedule is far too short
-for good masks: what counts is the order.
+folder is taken as it is, so a stopped study goes on where it was. The schedule is too short for
+good masks: what counts is the order.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from training.model import PRESETS
 
 WIDTHS = ('road_tiny', 'road_slim', 'road', 'road_wide')
 SIZES = ((128, 256), (256, 512))
-BASE = Path(__file__).parents[1] / 'training' / 'configs' / 'road_256x512.py'
+BASE = Path(__file__).parents[1] / 'training' / 'configs' / 'road_256x512_start.py'
 
 
 @dataclasses.dataclass
@@ -53,13 +54,19 @@ class Candidate:
         return float(np.mean(list(self.iou.values())))
 
 
-def schedule(candidate: Candidate, images: int, epochs: tuple[int, int]) -> Config:
-    """Return the equal, short schedule: small inputs first, then the deployed size."""
-    base = load_config(BASE)
+def small_inputs_first(width: str, images: int, epochs: int) -> Config:
+    """Return the part of the schedule that both sizes of a width share."""
     return dataclasses.replace(
-        base, architecture=PRESETS[candidate.width], images_per_epoch=images, init='',
-        phases=(Phase((128, 256), epochs[0]), Phase(candidate.input_hw, epochs[1])),
-        learning_rate=0.05, warmup_steps=50)
+        load_config(BASE), architecture=PRESETS[width], images_per_epoch=images,
+        phases=(Phase(SIZES[0], epochs),), warmup_steps=50)
+
+
+def deployed_size(candidate: Candidate, images: int, epochs: int, init: Path) -> Config:
+    """Return the rest of it."""
+    return dataclasses.replace(
+        load_config(BASE), architecture=PRESETS[candidate.width], images_per_epoch=images,
+        phases=(Phase(candidate.input_hw, epochs),), learning_rate=0.02, warmup_steps=20,
+        init=str(init))
 
 
 def config_text(config: Config) -> str:
@@ -75,16 +82,25 @@ def command(*words: object) -> None:
     subprocess.run([sys.executable, '-m', *map(str, words)], check=True)
 
 
-def train(candidate: Candidate, runs: Path, data: Path, config: Config) -> Path:
+def train(name: str, runs: Path, data: Path, config: Config) -> Path:
+    """Train one network, unless that was done; return its run."""
+    path, run = runs / f'{name}.py', runs / name
+    path.write_text(config_text(config))
+    command('training.train', '--config', path, '--data', data, '--run', run)
+    return run
+
+
+def model_of(
+    candidate: Candidate, runs: Path, data: Path, images: int, epochs: tuple[int, int],
+) -> Path:
     """Train, quantize and score one network; return the model."""
     model = runs / f'{candidate.name}.tflite'
     if not model.is_file():
-        path = runs / f'{candidate.name}.py'
-        path.write_text(config_text(config))
-        command('training.train', '--config', path, '--data', data, '--run',
-                runs / candidate.name)
-        command('training.quantize', '--run', runs / candidate.name, '--data', data, '--output',
-                model, '--score', *config.validate)
+        small = train(candidate.width, runs, data,
+                      small_inputs_first(candidate.width, images, epochs[0]))
+        config = deployed_size(candidate, images, epochs[1], small)
+        command('training.quantize', '--run', train(candidate.name, runs, data, config),
+                '--data', data, '--output', model, '--score', *config.validate)
     provenance = json.loads(contract_path(model).read_text())['provenance']
     candidate.iou = {spec: score['int8'] for spec, score in provenance['road_iou'].items()}
     return model
@@ -112,30 +128,6 @@ def mark_front(candidates: list[Candidate]) -> None:
             for other in candidates if other is not one)
 
 
-def plot(candidates: list[Candidate], path: Path) -> None:
-    """Draw mean road IoU over time, a line for each width."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(7, 4.2))
-    axes = figure.add_subplot()
-    for width in dict.fromkeys(one.width for one in candidates):
-        line = [one for one in candidates if one.width == width]
-        axes.plot([one.ratio for one in line], [one.mean_iou for one in line], marker='o',
-                  label=width)
-        for one in line:
-            axes.annotate(f'{one.input_hw[0]}', (one.ratio, one.mean_iou), fontsize=8,
-                          xytext=(3, -10), textcoords='offset points')
-    front = sorted((one for one in candidates if one.on_front), key=lambda one: one.ratio)
-    axes.plot([one.ratio for one in front], [one.mean_iou for one in front], color='0.6',
-              linestyle='--', zorder=0, label='front')
-    axes.set(xlabel="CPU time, share of the original's at 256x512 (log)", xscale='log',
-             ylabel='mean validation road IoU, int8')
-    axes.set_xticks([0.05, 0.1, 0.2, 0.4], ['0.05', '0.1', '0.2', '0.4'])
-    axes.minorticks_off()
-    axes.grid(color='0.9')
-    axes.legend(fontsize=8, loc='lower right')
-    figure.savefig(path, dpi=110, bbox_inches='tight')
-
-
 def table(candidates: list[Candidate]) -> str:
     """Return a Markdown table, fastest first."""
     sets = list(candidates[0].iou)
@@ -155,18 +147,16 @@ def main() -> None:
     parser.add_argument('--runs', type=Path, required=True, help='folder for runs and models')
     parser.add_argument('--widths', nargs='+', default=WIDTHS, choices=sorted(PRESETS))
     parser.add_argument('--images', type=int, default=1600, help='views per epoch (%(default)s)')
-    parser.add_argument('--epochs', type=int, nargs=2, default=(2, 1),
-                        help='at 128x256, then at the deployed size (%(default)s)')
+    parser.add_argument('--epochs', type=int, nargs=2, default=(6, 1),
+                        help='of small inputs, then at the deployed size (%(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (%(default)s)')
     parser.add_argument('--count', type=int, default=100, help='timed runs (%(default)s)')
     parser.add_argument('--json', type=Path)
-    parser.add_argument('--plot', type=Path)
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     candidates = [Candidate(width, size) for width in options.widths for size in SIZES]
-    models = {one.name: train(one, options.runs, options.data,
-                              schedule(one, options.images, tuple(options.epochs)))
-              for one in candidates}
+    models = {one.name: model_of(one, options.runs, options.data, options.images,
+                                 tuple(options.epochs)) for one in candidates}
     original = options.runs / 'original.tflite'
     if not original.is_file():
         command('training.quantize', '--untrained', 'original', '--output', original)
@@ -183,8 +173,6 @@ def main() -> None:
             'original_ms': times['original'],
             'candidates': [{**dataclasses.asdict(one), 'mean_iou': one.mean_iou}
                            for one in candidates]}, indent=2) + '\n')
-    if options.plot:
-        plot(candidates, options.plot)
 
 
 if __name__ == '__main__':

@@ -220,9 +220,33 @@ def reliability(found: dict[str, Any]) -> Figure:
     return figure
 
 
+def pareto(found: dict[str, Any]) -> Figure:
+    """Draw mean road IoU over time, a line for each width (``pareto.py``)."""
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    candidates = found['candidates']
+    for width in dict.fromkeys(one['width'] for one in candidates):
+        line = [one for one in candidates if one['width'] == width]
+        axes.plot([one['ratio'] for one in line], [one['mean_iou'] for one in line], marker='o',
+                  label=width)
+        for one in line:
+            axes.annotate('x'.join(map(str, one['input_hw'])), (one['ratio'], one['mean_iou']),
+                          fontsize=8, xytext=(3, -10), textcoords='offset points')
+    front = sorted((one for one in candidates if one['on_front']), key=lambda one: one['ratio'])
+    axes.plot([one['ratio'] for one in front], [one['mean_iou'] for one in front], color='0.6',
+              linestyle='--', zorder=0, label='front')
+    axes.set(xlabel="CPU time, share of the original's at 256x512 (log)", xscale='log',
+             ylabel='mean validation road IoU, int8')
+    axes.set_xticks([0.05, 0.1, 0.2, 0.4], ['0.05', '0.1', '0.2', '0.4'])
+    axes.minorticks_off()
+    axes.grid(color='0.9')
+    axes.legend(fontsize=8, loc='lower right')
+    figure.tight_layout()
+    return figure
+
+
 PLOTS: dict[str, Callable[[Any], Figure]] = {
     'frame_path': frame_path, 'end_to_end': end_to_end, 'cpu_inference': cpu_inference,
-    'cameras': cameras, 'footprint': footprint, 'reliability': reliability}
+    'cameras': cameras, 'footprint': footprint, 'pareto': pareto, 'reliability': reliability}
 
 
 def main() -> None:
