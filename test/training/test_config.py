@@ -13,6 +13,7 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 
 from tiny_training import TINY, tiny_config  # noqa: E402
 
+from training import rebuild  # noqa: E402
 from training.config import Config, ConfigError, Phase, load_config, parse_weighted  # noqa: E402
 from training.train import overridden, parser  # noqa: E402
 
@@ -65,9 +66,11 @@ def test_configurations_in_the_repository_load(path: Path) -> None:
     assert config.phase_of(0).input_hw == config.phases[0].input_hw
     assert config.phase_of(config.epochs - 1) == config.phases[-1]
     told = path.read_text().split('"""')[1]
-    # A run that starts from another one is made by the command that trains both.
-    assert (f'training.rebuild {path.stem} ' if config.init
+    # A shipped run that starts from another one is made by the command that trains both.
+    assert (f'training.rebuild {path.stem} ' if path.stem in rebuild.shipped()
             else f'training/configs/{path.name}') in told
+    if config.init.startswith('runs/'):
+        assert 'training.rebuild ' in told
 
 
 def test_shipped_configuration_deploys_road() -> None:
