@@ -29,6 +29,10 @@ OUTPUT_QOS = QoSProfile(depth=5)
 #: How long a source that plays once waits for a subscriber before it begins.
 PATIENCE_S = 10.0
 
+#: What it then waits, and once more behind the last frame: publisher and subscriber do not find
+#: each other at the same moment, and what a process still has to send is lost when it ends.
+SETTLE_S = 0.3
+
 
 class ReplayNode(Node):
     """The node ``replay``."""
@@ -86,6 +90,7 @@ class ReplayNode(Node):
             if not self._loop:
                 self._wait_for_subscriber()
             self._publish_all()
+            self._stopping.wait(SETTLE_S)
         except SourceError as error:
             self._failure = str(error)
         self._done = True
@@ -96,6 +101,7 @@ class ReplayNode(Node):
         while (self._image_output.get_subscription_count() == 0
                and time.monotonic() < give_up_s and not self._stopping.is_set()):
             self._stopping.wait(0.05)
+        self._stopping.wait(SETTLE_S)
 
     def _publish_all(self) -> None:
         period_s = 1 / self._source.rate_hz
