@@ -41,6 +41,9 @@ class Config:
         first make a short run go further. The last one's size is the deployed size.
     train : tuple of (str, float)
         Data sets (``training.datasets.open_dataset``) and the share of each in an epoch.
+    sequence_balance : float
+        How far long sequences give way to short ones within a data set, from 0 (every frame counts
+        the same) to 1 (every sequence does): neighbours show nearly the same.
     validate : tuple of str
         Data sets scored after every epoch; the mean of their scores chooses the checkpoint.
     classes : tuple of str
@@ -119,6 +122,7 @@ class Config:
     loss_stride: int = 2
     precision: str = 'float32'
     seed: int = 0
+    sequence_balance: float = 0.0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     taxonomy: str = 'road'
     on_bad: str = 'stop'
@@ -151,6 +155,9 @@ class Config:
                 raise ConfigError(
                     f'{name}: found {found}, expected at least {least}'
                     + ('.' if below is None else f' and below {below}.'))
+        if not 0 <= self.sequence_balance <= 1:
+            raise ConfigError(
+                f'sequence_balance: found {self.sequence_balance}, expected 0 to 1.')
         if self.on_bad not in ('stop', 'skip'):
             raise ConfigError(f'on_bad: found {self.on_bad!r}, expected stop or skip.')
 

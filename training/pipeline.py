@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -74,6 +75,7 @@ class Cached:
 
 def epoch_plan(
     sizes: list[int], weights: list[float], count: int, rng: np.random.Generator,
+    shares: Sequence[npt.NDArray[np.float64] | None] = (),
 ) -> list[tuple[int, int]]:
     """
     Choose an epoch's frames.
@@ -87,23 +89,69 @@ def epoch_plan(
     count : int
         Frames to choose.
     rng : numpy.random.Generator
+    shares : sequence of (float64[F] or None), optional
+        Of each data set: what share its frames have in it (``frame_shares``); none, or None for
+        one data set: the same for all.
 
     Returns
     -------
     list of (int, int)
-        Data set and frame indices in random order. Within a data set no frame comes a second
-        time before every other has come once.
+        Data set and frame indices in random order. Within a data set of equal shares no frame
+        comes a second time before every other has come once; with others each comes as often as
+        its share says, rounded up or down.
 
     """
-    shares = np.asarray(weights) / np.sum(weights)
-    counts = np.floor(shares * count).astype(int)
+    portions = np.asarray(weights) / np.sum(weights)
+    counts = np.floor(portions * count).astype(int)
     counts[: count - counts.sum()] += 1
     plan = []
     for index, (size, wanted) in enumerate(zip(sizes, counts, strict=True)):
-        rounds = -(-int(wanted) // size)
-        order = np.concatenate([rng.permutation(size) for _ in range(rounds)] or [[]])[:wanted]
+        if shares and (share := shares[index]) is not None:
+            order = _by_share(share, int(wanted), rng)
+        else:
+            rounds = -(-int(wanted) // size)
+            order = np.concatenate(
+                [rng.permutation(size) for _ in range(rounds)] or [[]])[:wanted]
         plan += [(index, int(frame)) for frame in order]
     return [plan[position] for position in rng.permutation(len(plan))]
+
+
+def _by_share(
+    share: npt.NDArray[np.float64], count: int, rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Choose so many frames, each as often as its share says, rounded up or down by chance."""
+    order = rng.permutation(len(share))
+    # Systematic sampling: equal steps through the frames laid end to end.
+    ends = np.cumsum(share[order]) / np.sum(share)
+    ends[-1] = 1.0  # whatever was lost in adding up
+    steps = (np.arange(count) + rng.random()) / max(count, 1)
+    return order[np.searchsorted(ends, steps, side='right')]
+
+
+def frame_shares(dataset: FrameDataset, balance: float) -> npt.NDArray[np.float64] | None:
+    """
+    Return what share each frame of a data set has in it.
+
+    Parameters
+    ----------
+    dataset : FrameDataset
+    balance : float
+        A sequence of n frames has a share in proportion to ``n ** (1 - balance)``: with 0 every
+        frame counts the same, with 1 every sequence.
+
+    Returns
+    -------
+    float64[F], or None
+        Adding up to 1; None where all are the same.
+
+    """
+    if not balance:
+        return None
+    _, of_frame, lengths = np.unique(
+        [dataset.sequence(index) for index in range(len(dataset))],
+        return_inverse=True, return_counts=True)
+    share = lengths[of_frame] ** -float(balance)
+    return share / share.sum()
 
 
 def default_workers() -> int:
@@ -150,7 +198,8 @@ class EpochBatches(keras.utils.PyDataset):
         rng = np.random.default_rng([config.seed, epoch])
         self._plan = epoch_plan(
             [len(dataset) for dataset in datasets], [weight for _, weight in config.train],
-            config.steps_per_epoch * config.batch_size, rng)
+            config.steps_per_epoch * config.batch_size, rng,
+            [frame_shares(dataset, config.sequence_balance) for dataset in datasets])
         share = config.batch_size // part[1]
         self._places = range(part[0] * share, (part[0] + 1) * share)
         self._merge = np.full(256, VOID, np.uint8)

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ({'class_weights': 'rare'}, "class_weights: found 'rare', expected none, inverse_log or"),
     ({'class_weights': (1.0,)}, r'class_weights: found \(1.0,\), expected a number of at least 0'),
     ({'class_weights': (0.0, 0.0)}, 'not all of them 0'),
+    ({'sequence_balance': 1.5}, 'sequence_balance: found 1.5, expected 0 to 1'),
     ({'ema_decay': 1.0}, 'ema_decay: found 1.0, expected at least 0.0 and below 1.0'),
     ({'accumulate': 0}, 'accumulate: found 0, expected at least 1'),
     ({'patience': -1}, 'patience: found -1, expected at least 0'),

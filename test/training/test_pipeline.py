@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -14,7 +15,7 @@ from training.augment import Augmentation
 from training.config import Config, ConfigError, Phase
 from training.datasets import VOID, FrameDataset, SyntheticDrive
 from training.model import Architecture
-from training.pipeline import CacheBudget, Cached, EpochBatches, epoch_plan
+from training.pipeline import CacheBudget, Cached, EpochBatches, epoch_plan, frame_shares
 
 pytestmark = pytest.mark.training
 
@@ -109,6 +110,56 @@ def test_plan_is_shuffled_across_data_sets() -> None:
 def test_plan_gives_what_rounding_leaves_over() -> None:
     plan = epoch_plan([5, 5, 5], [1, 1, 1], 10, np.random.default_rng(0))
     assert sorted(sum(d == index for d, _ in plan) for index in range(3)) == [3, 3, 4]
+
+
+class Drives:
+    """Frames of a long drive, a short one and a single frame."""
+
+    names = ('long',) * 16 + ('short',) * 4 + ('one',)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return f'{self.names[index]}_{index}'
+
+    def sequence(self, index: int) -> str:
+        return self.names[index]
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError('only counted, never read')
+
+
+@pytest.mark.parametrize(('balance', 'expected'), [
+    (1.0, {'long': 1 / 3, 'short': 1 / 3, 'one': 1 / 3}),
+    (0.5, {'long': 4 / 7, 'short': 2 / 7, 'one': 1 / 7})])
+def test_long_drives_give_way_to_short_ones(balance: float, expected: dict[str, float]) -> None:
+    drives = Drives()
+    shares = frame_shares(drives, balance)
+    assert shares is not None
+    frames = [frame for _, frame in epoch_plan(
+        [len(drives)], [1], 420, np.random.default_rng(0), [shares])]
+    found = collections.Counter(drives.sequence(frame) for frame in frames)
+    for sequence, share in expected.items():
+        assert found[sequence] == pytest.approx(share * 420, abs=16), sequence
+    # Within a drive no frame comes oftener than another, but for rounding.
+    counts = collections.Counter(frames)
+    assert max(counts[i] for i in range(16)) - min(counts[i] for i in range(16)) <= 1
+
+
+def test_without_balance_every_frame_counts_the_same() -> None:
+    assert frame_shares(Drives(), 0.0) is None
+    plain = epoch_plan([21, 9], [1, 1], 60, np.random.default_rng(0))
+    assert plain == epoch_plan([21, 9], [1, 1], 60, np.random.default_rng(0), [None, None])
+
+
+def test_an_epoch_is_drawn_as_the_configuration_balances_it() -> None:
+    drives = Drives()
+    config = dataclasses.replace(
+        CONFIG, train=(('drives', 1.0),), images_per_epoch=60, sequence_balance=1.0)
+    epoch = EpochBatches(config, [drives], 0, ['logits'])
+    found = collections.Counter(drives.sequence(frame) for _, frame in epoch._plan)
+    assert found['one'] == pytest.approx(20, abs=2)
 
 
 def test_batches_have_the_model_s_form() -> None:
