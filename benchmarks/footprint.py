@@ -5,7 +5,8 @@ What the node costs before and beside its work: start, imports, memory, threads,
     python benchmarks/footprint.py --json footprint.json
 
 The start is from the process's creation to the arrival of its first mask, with a camera already
-publishing 1280x720 at 30 Hz and a subscriber waiting. Idle is the share of one core that the
+publishing 1280x720 at 30 Hz and a subscriber waiting. These have the node's middleware settings
+(those of the launch file), or with ``--defaults`` none. Idle is the share of one core that the
 node's process takes while nobody wants its masks. Exit code 1 if a target is missed.
 """
 
@@ -86,7 +87,7 @@ def rest(camera: bool, subscriber: bool, environment: dict[str, str],
          window_s: float) -> dict[str, object]:
     """Let the node run for a while; return what its process took meanwhile."""
     watcher = Watcher() if subscriber else None
-    source = Camera(30.0, (1280, 720), environment) if camera else None
+    source = Camera(30.0, (1280, 720), {}) if camera else None
     node = Tool('segmenter', {}, environment)
     try:
         wait = time.sleep if watcher is None else (
@@ -128,12 +129,11 @@ def verdicts(figures: dict[str, dict]) -> Iterator[tuple[bool, str]]:
                 f'{name}: {state["cores"]:.2%} of a core; at most {IDLE_CORES:.0%}')
 
 
-def measure(rounds: int, window_s: float) -> dict[str, dict]:
-    """Return all figures."""
-    environment = transport_environment(os.environ)
+def measure(rounds: int, window_s: float, environment: dict[str, str]) -> dict[str, dict]:
+    """Return all figures of a node with an environment of its own beside this process's."""
     runs = [imports_ms(MODULES) for _ in range(rounds)]
     imports = {name: statistics.median(run.get(name, 0.0) for run in runs) for name in runs[0]}
-    camera = Camera(30.0, (1280, 720), environment)
+    camera = Camera(30.0, (1280, 720), {})
     try:
         starts = [start(environment) for _ in range(rounds)]
     finally:
@@ -172,11 +172,16 @@ def main() -> int:
                         help='of imports and starts (%(default)s)')
     parser.add_argument('--window', type=float, default=10.0, metavar='SECONDS',
                         help='for each of four states (%(default)s)')
+    parser.add_argument('--defaults', action='store_true',
+                        help='leave camera and subscriber on the middleware\'s own settings')
     parser.add_argument('--json', type=Path, help='write the figures there')
     options = parser.parse_args()
     choose_domain()
     about = machine.description()
-    figures = measure(options.rounds, options.window)
+    environment = transport_environment(os.environ)
+    if not options.defaults:
+        os.environ.update(environment)  # this process subscribes, and starts the camera
+    figures = measure(options.rounds, options.window, environment)
     judged = list(verdicts(figures))
     sys.stdout.write(f'{machine.text(about)}\n{table(figures)}\n')
     for good, sentence in judged:

@@ -1,9 +1,13 @@
 """
-Choose how our processes carry camera frames: Fast DDS's defaults lose most large ones.
+Choose how our processes carry camera frames and find each other.
 
-A 1280x720 colour frame is 2.7 MB; Fast DDS sends it through a shared-memory segment of 0.5 MB or
-through sockets with buffers of 0.2 MB, and of 300 best-effort frames at 30 Hz some 55 arrive. Room
-for a few whole frames mends it. What counts is the publisher's setting.
+Fast DDS's defaults lose most large frames: a 1280x720 colour one is 2.7 MB; it goes through a
+shared-memory segment of 0.5 MB or through sockets with buffers of 0.2 MB, and of 300 best-effort
+frames at 30 Hz some 55 arrive. Room for a few whole frames mends it. What counts is the
+publisher's setting.
+
+And who misses another's announcement hears the next one after three seconds; ours announce
+themselves every second.
 
 Uses the standard library alone, so that a launch file may import it.
 """
@@ -40,6 +44,12 @@ RANGELESS = ('humble',)
 PROFILE = 'config/fastdds.xml'
 LOCALHOST_PROFILE = 'config/fastdds_localhost.xml'
 
+#: For beside the variable; the other two say the same of discovery.
+DISCOVERY_PROFILE = 'config/fastdds_discovery.xml'
+
+#: Which file of profiles Fast DDS reads: version 2, and from version 3 on.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
 
 def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
@@ -56,7 +66,12 @@ def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
         Empty where Fast DDS is not in use or where the user has chosen a transport.
 
     """
-    return {} if has_choice(environ) else room_environment(environ)
+    if has_choice(environ):
+        return {}
+    room = room_environment(environ)
+    if 'FASTDDS_BUILTIN_TRANSPORTS' in room:
+        return room | dict.fromkeys(PROFILE_VARIABLES, str(profile_path(DISCOVERY_PROFILE)))
+    return room
 
 
 def has_choice(environ: Mapping[str, str]) -> bool:
@@ -90,10 +105,7 @@ def room_environment(environ: Mapping[str, str]) -> dict[str, str]:
         path = str(profile_path(PROFILE))
     else:
         return {'FASTDDS_BUILTIN_TRANSPORTS': BUILTIN_TRANSPORTS}
-    names = ['FASTRTPS_DEFAULT_PROFILES_FILE']  # up to Fast DDS 2
-    if not old:
-        names.append('FASTDDS_DEFAULT_PROFILES_FILE')  # from Fast DDS 3
-    return dict.fromkeys(names, path)
+    return dict.fromkeys(PROFILE_VARIABLES[:1] if old else PROFILE_VARIABLES, path)
 
 
 def stays_on_this_machine(environ: Mapping[str, str]) -> bool:

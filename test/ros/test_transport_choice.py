@@ -16,7 +16,12 @@ NAMESPACE = {'dds': 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'}
 
 LOCALHOST_PROFILE = str(transport.profile_path(transport.LOCALHOST_PROFILE))
 
-OURS = {'FASTDDS_BUILTIN_TRANSPORTS': 'DEFAULT?sockets_size=16MB&max_msg_size=65500B'}
+ROOM = {'FASTDDS_BUILTIN_TRANSPORTS': 'DEFAULT?sockets_size=16MB&max_msg_size=65500B'}
+
+DISCOVERY_PROFILE = str(transport.profile_path(transport.DISCOVERY_PROFILE))
+
+OURS = {**ROOM, 'FASTDDS_DEFAULT_PROFILES_FILE': DISCOVERY_PROFILE,
+        'FASTRTPS_DEFAULT_PROFILES_FILE': DISCOVERY_PROFILE}
 
 
 @pytest.mark.parametrize('environ', [
@@ -55,7 +60,7 @@ def test_a_choice_of_the_user_is_kept(choice, distribution):
 def test_room_is_named_whatever_was_chosen():
     chosen = {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
 
-    assert transport.room_environment(chosen) == OURS
+    assert transport.room_environment(chosen) == ROOM
     assert transport.has_choice(chosen)
     assert not transport.has_choice({'ROS_DISTRO': 'jazzy'})
 
@@ -91,7 +96,7 @@ def test_a_machine_alone_with_itself_gets_a_profile(environ):
 @pytest.mark.parametrize('environ', [
     {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET'}, {'ROS_LOCALHOST_ONLY': '0'},
 ])
-def test_a_network_gets_the_variable(environ):
+def test_a_network_gets_the_variable_and_quick_discovery(environ):
     assert transport.transport_environment(environ) == OURS
 
 
@@ -140,6 +145,23 @@ def test_profile_gives_the_default_transports_room(profile, transports):
     assert participant.get('is_default_profile') == 'true'
     assert participant.findtext(
         './/dds:useBuiltinTransports', namespaces=NAMESPACE) == 'false'
+
+
+@pytest.mark.parametrize('profile', [
+    transport.PROFILE, transport.LOCALHOST_PROFILE, transport.DISCOVERY_PROFILE])
+def test_profile_announces_every_second(profile):
+    root = ElementTree.parse(transport.profile_path(profile)).getroot()
+    period = root.find('.//dds:discovery_config/dds:leaseAnnouncement', NAMESPACE)
+
+    assert period.findtext('dds:sec', namespaces=NAMESPACE) == '1'
+    assert root.find('dds:participant', NAMESPACE).get('is_default_profile') == 'true'
+
+
+def test_the_discovery_profile_leaves_the_transport_to_the_variable():
+    root = ElementTree.parse(DISCOVERY_PROFILE).getroot()
+
+    assert root.find('.//dds:userTransports', NAMESPACE) is None
+    assert root.find('.//dds:useBuiltinTransports', NAMESPACE) is None
 
 
 #: A camera of 1280x720 at 30 Hz, best effort; it begins when somebody watches.
