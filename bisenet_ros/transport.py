@@ -24,12 +24,11 @@ from pathlib import Path
 #: ``LARGE_DATA`` would hide them from rviz2, Nav2 and every camera left on the defaults.
 BUILTIN_TRANSPORTS = 'DEFAULT?sockets_size=16MB&max_msg_size=65500B'
 
+#: Which file of profiles Fast DDS reads: version 2, and from version 3 on.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
 #: Fast DDS's variables; any of them set, even to nothing, means that the user has chosen.
-CHOICES = (
-    'FASTDDS_BUILTIN_TRANSPORTS',
-    'FASTDDS_DEFAULT_PROFILES_FILE',
-    'FASTRTPS_DEFAULT_PROFILES_FILE',
-)
+CHOICES = ('FASTDDS_BUILTIN_TRANSPORTS', *PROFILE_VARIABLES)
 
 #: ``RMW_IMPLEMENTATION`` of Fast DDS; it is the default of every supported ROS 2.
 FAST_DDS = ('', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
@@ -46,9 +45,6 @@ LOCALHOST_PROFILE = 'config/fastdds_localhost.xml'
 
 #: For beside the variable; the other two say the same of discovery.
 DISCOVERY_PROFILE = 'config/fastdds_discovery.xml'
-
-#: Which file of profiles Fast DDS reads: version 2, and from version 3 on.
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -75,8 +71,20 @@ def transport_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def has_choice(environ: Mapping[str, str]) -> bool:
-    """Tell whether a transport was chosen for a process, by its user or by who started it."""
-    return any(name in environ for name in CHOICES)
+    """
+    Tell whether a transport was chosen for a process, by its user or by who started it.
+
+    Our discovery profile, which the README gives for a whole shell, too, says nothing of one.
+
+    """
+    return any(
+        name in environ and not (name in PROFILE_VARIABLES and _is_for_discovery(environ[name]))
+        for name in CHOICES)
+
+
+def _is_for_discovery(profile: str) -> bool:
+    return (Path(profile).name == Path(DISCOVERY_PROFILE).name
+            and Path(profile).resolve() == profile_path(DISCOVERY_PROFILE).resolve())
 
 
 def room_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -75,6 +75,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     actions.append(Node(
         package='rviz2', executable='rviz2', arguments=['-d', str(CONFIG / 'segment.rviz')],
         namespace=argument('namespace'),
+        additional_env=common['additional_env'],
         remappings=[
             ('/image', argument('image')),
             *((f'/segmenter/{output}', f'segmenter/{output}') for output in ('mask', 'overlay'))],

@@ -69,7 +69,7 @@ RVIZ2 = """#!{python}
 import os, signal, sys
 with open({report!r}, 'w') as report:
     print(*sys.argv[1:], sep='\\n', file=report)
-    print(*os.environ, sep='\\n', file=report)
+    print(*map('='.join, os.environ.items()), sep='\\n', file=report)
 signal.signal(signal.SIGINT, lambda *_: os._exit(0))
 signal.pause()
 """
@@ -196,14 +196,29 @@ def test_launch_lists_its_arguments(launch, file):
     assert listed[:len(ARGUMENTS[file])] == ARGUMENTS[file]  # included files' come behind
 
 
+@pytest.fixture
+def rviz2(tmp_path):
+    """Stand in for rviz2: give its overlay and the file in which it reports how it was started."""
+    overlay, report = tmp_path / 'overlay', tmp_path / 'rviz2.txt'
+    executable = overlay / 'lib/rviz2/rviz2'
+    marker = overlay / 'share/ament_index/resource_index/packages/rviz2'
+    for path in (executable, marker):
+        path.parent.mkdir(parents=True)
+    marker.touch()
+    executable.write_text(RVIZ2.format(python=sys.executable, report=str(report)))
+    executable.chmod(0o755)
+    return overlay, report
+
+
 @needs_launch
 @pytest.mark.parametrize('kind', ['pip', 'colcon'])
 def test_masks_of_a_remapped_camera_arrive_and_ctrl_c_ends_it(
-    launch, installs, peer, kind,
+    launch, installs, peer, rviz2, kind,
 ):
+    overlay, report = rviz2
     launched = launch(
         'segment.launch.py', 'source:=drive', 'image:=/cam/image', 'camera_info:=/cam/info',
-        kind=kind)
+        'rviz:=true', kind=kind, overlay=overlay)
 
     mask, frame = wait_for_images(peer, launched, '/segmenter/mask', '/cam/image')
 
@@ -213,20 +228,13 @@ def test_masks_of_a_remapped_camera_arrive_and_ctrl_c_ends_it(
     profile = installs(kind).share / 'config' / 'fastdds_localhost.xml'  # see conftest.py
     for tool in ('segmenter', 'replay'):
         assert launched.environment(tool)['FASTRTPS_DEFAULT_PROFILES_FILE'] == str(profile)
-    assert_clean_end(launched, processes=2)
+    assert f'FASTRTPS_DEFAULT_PROFILES_FILE={profile}' in report.read_text().splitlines()
+    assert_clean_end(launched, processes=3)
 
 
 @needs_launch
-def test_arguments_win_over_the_parameter_file_only_where_given(launch, peer, tmp_path):
-    overlay = tmp_path / 'overlay'
-    rviz2 = overlay / 'lib/rviz2/rviz2'
-    marker = overlay / 'share/ament_index/resource_index/packages/rviz2'
-    report = tmp_path / 'rviz2.txt'
-    for path in (rviz2, marker):
-        path.parent.mkdir(parents=True)
-    marker.touch()
-    rviz2.write_text(RVIZ2.format(python=sys.executable, report=str(report)))
-    rviz2.chmod(0o755)
+def test_arguments_win_over_the_parameter_file_only_where_given(launch, peer, rviz2, tmp_path):
+    overlay, report = rviz2
     params_file = tmp_path / 'params.yaml'
     params_file.write_text(
         f'/robot/segmenter:\n  ros__parameters:\n    model: {MODEL}\n    device: usb:7\n'

@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from bisenet_ros.input_check import gap_remedy
+from bisenet_ros.transport import DISCOVERY_PROFILE, profile_path
 
 OK, WARN, ERROR = 0, 1, 2
 
@@ -289,6 +290,9 @@ HERE = {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
     (['replay'], {**HERE, **TRANSPORT}, 'this machine is too busy for them'),
     (['replay', 'driver'], {**HERE, **TRANSPORT}, 'they are lost on the way; start the camera'),
     (['replay'], SUBNET, 'they are lost on the way; start the camera driver'),
+    # Which is a matter of discovery alone.
+    (['replay'], {**SUBNET, 'FASTRTPS_DEFAULT_PROFILES_FILE': str(
+        profile_path(DISCOVERY_PROFILE))}, 'they are lost on the way; start the camera driver'),
 ])
 def test_remedy_for_gaps_is_the_one_for_this_range_and_camera(cameras, environ, begin):
     assert gap_remedy(Graph(*cameras), IMAGE_TOPIC, environ).startswith(begin)

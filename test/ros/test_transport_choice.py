@@ -65,6 +65,14 @@ def test_room_is_named_whatever_was_chosen():
     assert not transport.has_choice({'ROS_DISTRO': 'jazzy'})
 
 
+@pytest.mark.parametrize('name', transport.PROFILE_VARIABLES)
+def test_our_discovery_profile_in_a_shell_is_no_choice_of_a_transport(name):
+    assert transport.transport_environment({name: DISCOVERY_PROFILE}) == OURS
+    assert transport.has_choice({name: DISCOVERY_PROFILE, 'FASTDDS_BUILTIN_TRANSPORTS': ''})
+    assert transport.has_choice({name: str(transport.profile_path())})
+    assert transport.has_choice({name: ''})
+
+
 @pytest.mark.parametrize('environ', [
     {}, {'ROS_LOCALHOST_ONLY': '0'}, {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'},
 ])
