@@ -16,6 +16,7 @@ from harness import TINY_CONTRACT, InProcessNode, Peer
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
+from bisenet_ros import conversions
 from bisenet_ros.core.outputs import ENCODINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +117,35 @@ def test_pictures_are_drawn_in_the_messages_and_nothing_is_copied(
         assert all(other is first for other in others)
         assert len(first.data) == 720 * 1280 * (1 if ENCODINGS[name] == 'mono8' else 3)
         serialize_message(first)  # which is all that publishing does with it
+
+
+def test_a_compressed_frame_is_decoded_once_and_held_once(inside, listen, monkeypatch):
+    with Peer('camera_of_jpegs') as peer:
+        ramp = np.linspace(0, 255, 720 * 1280 * 3).astype(np.uint8).reshape(720, 1280, 3)
+        compressed = peer.compressed(ramp)
+    decoded = []
+    imdecode = conversions.cv2.imdecode
+
+    def counting(*arguments):
+        decoded.append(arguments)
+        return imdecode(*arguments)
+
+    outputs = listen('mask')
+    _, read_frame = conversions.TRANSPORTS['compressed']
+    monkeypatch.setattr(inside.node, '_read_frame', read_frame)
+    monkeypatch.setattr(conversions.cv2, 'imdecode', counting)
+    process(inside, compressed)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        process(inside, compressed, 3)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(outputs['mask'].messages) == len(decoded) == 4
+    assert ramp.nbytes <= peak - before < ramp.nbytes + SMALL_BYTES
 
 
 def test_a_hundred_frames_leave_nothing_behind(inside, listen, message):
