@@ -25,6 +25,10 @@ from bisenet_ros.core.isolation import IsolatedEngine
 from bisenet_ros.core.segmenter import SHIPPED_MODEL
 
 
+#: Rounds that are not counted.
+WARM_UP = 5
+
+
 def run_s(engine: Engine, image: np.ndarray) -> float:
     """Return how long one frame takes."""
     started = time.perf_counter()
@@ -43,12 +47,12 @@ def measure(model: Path, count: int, num_threads: int) -> np.ndarray:
         if not np.array_equal(here.run(image), child.run(image)):
             raise RuntimeError('the child computes something else')
         ways = ((here, image), (child, image), (child, child.input_memory))
-        times = np.empty((count, len(ways)))
-        for index in range(-5, count):  # five rounds of warm-up
+        times = np.empty((WARM_UP + count, len(ways)))
+        for index in range(len(times)):
             for column in range(len(ways)) if index % 2 else reversed(range(len(ways))):
                 times[index, column] = run_s(*ways[column])
         del ways  # it holds the child's memory
-        return times
+        return times[WARM_UP:]
     finally:
         child.close()
 

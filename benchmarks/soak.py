@@ -25,6 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import machine
 from nodes import PICTURES, Tool, Watcher, choose_domain, quantile, render_folder
 
 from bisenet_ros.transport import transport_environment
@@ -159,7 +160,8 @@ def main() -> int:
         sys.stdout.write(f'{"ok  " if good else "BAD "} {text}\n')
     if options.json:
         options.json.write_text(json.dumps({
-            'figures': figures, 'samples': [dataclasses.asdict(sample) for sample in samples],
+            'machine': machine.description(), 'figures': figures,
+            'samples': [dataclasses.asdict(sample) for sample in samples],
         }, indent=2) + '\n')
     return 0 if all(good for good, _ in judged) else 1
 

@@ -8,7 +8,7 @@ A camera (``replay``) publishes 1280x720 colour frames at 30 Hz, the node (``seg
 them, both in processes of their own. ``default`` leaves the transport as it is; ``ours`` is what
 the launch file gives its nodes; ``camera only`` gives it to the camera and leaves the node alone.
 Rounds are interleaved, so that a busy machine is unfair to none. What is received and what is
-missing is what ``/diagnostics`` says.
+missing is what ``/diagnostics`` says; there a frame that is late by a period is missing, too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import machine
 from nodes import Tool, Watcher, choose_domain, quantile, render_folder
 
 from bisenet_ros.transport import CHOICES, transport_environment
@@ -72,8 +73,11 @@ def main() -> int:
             for name, (camera, node) in settings.items():
                 rounds[name].append(measure(folder, options.frames, camera, node))
 
-    setting = ', '.join(f'{name}={value}' for name, value in ours.items())
-    lines = [f'1280x720 bgr8 at 30 Hz; ours: {setting}',
+    described = machine.description()
+    setting = {name: Path(value).name for name, value in ours.items()}
+    lines = [machine.text(described),
+             '1280x720 bgr8 at 30 Hz; ours: '
+             + ', '.join(f'{name}={value}' for name, value in setting.items()),
              f'{"setting":14}{"sent":>7}{"received":>10}{"share":>8}{"missing":>9}{"dropped":>9}'
              f'{"masks":>7}{"latency p50 ms":>16}{"p95":>8}']
     figures = {}
@@ -91,7 +95,8 @@ def main() -> int:
             f'{total["latency_p50_ms"]:16.1f}{total["latency_p95_ms"]:8.1f}')
     sys.stdout.write('\n'.join(lines) + '\n')
     if options.json:
-        options.json.write_text(json.dumps({'setting': ours, 'figures': figures}, indent=2) + '\n')
+        options.json.write_text(json.dumps(
+            {'machine': described, 'setting': setting, 'figures': figures}, indent=2) + '\n')
     return 0 if figures['ours']['share'] >= 0.99 else 1
 
 

@@ -1,4 +1,9 @@
-"""Every benchmark script runs, briefly, and its JSON has what docs/performance.md is made of."""
+"""
+Benchmark scripts run, briefly, and their JSON has what docs/performance.md is made of.
+
+Not here: ``frame_path.py`` (test/ros/test_node_costs.py), and what takes minutes or data whatever
+is asked of it: ``cpu_inference.py``, ``pareto.py``, ``robustness.py``, ``soak.py``.
+"""
 
 import json
 import os
@@ -84,6 +89,56 @@ def test_footprint_tells_start_imports_and_idling(run):
     assert not any(state['tensorflow'] for state in found['states'].values())
     assert all(verdict['text'] in table for verdict in found['verdicts'])
     assert next(verdict['met'] for verdict in found['verdicts'] if 'memory' in verdict['text'])
+
+
+def test_isolation_compares_a_child_with_this_process(run):
+    found, table = run('isolation', '--count', '3')
+
+    assert set(found['machine']) == MACHINE
+    assert {'in process', 'in a child', 'in a child, in place'} <= set(
+        found['p10_median_p90_ms'])
+    assert 'in a child, in place' in table
+
+
+def test_transport_counts_frames_of_three_settings(run):
+    found, _ = run('transport', '--frames', '15', codes=MET_OR_NOT)
+
+    assert set(found['machine']) == MACHINE
+    assert list(found['figures']) == ['default', 'camera only', 'ours']
+    for figures in found['figures'].values():
+        assert figures['sent'] == 15
+        assert 0 <= figures['received'] <= 15
+        assert figures['masks'] <= figures['received']
+    assert found['figures']['ours']['masks'] > 0
+    # Whose machine it was is not told by paths.
+    assert not any('/' in value for value in found['setting'].values())
+
+
+def test_cameras_are_compared_in_one_process_and_in_many(run):
+    found, _ = run('cameras', '--cameras', '2', '--seconds', '1', '--rounds', '1',
+                   '--size', '320x240', '--rate', '10')
+
+    (part,) = found
+    assert set(part['machine']) == MACHINE
+    assert [row['way'] for row in part['rows']] == ['one process', 'a process each']
+    for row in part['rows']:
+        assert row['masks_hz'] > 0
+        assert len(row['each_hz']) == 2
+
+
+@pytest.mark.training
+def test_training_throughput_tells_how_long_a_step_waits(run):
+    pytest.importorskip('keras')
+    found, table = run(
+        'training_throughput', '--presets', 'road_tiny', '--input', '64x64', '--batch', '2',
+        '--steps', '1', '--rounds', '1')
+
+    assert found['input_hw'] == [64, 64]
+    assert found['batch'] == 2
+    assert 'road_tiny' in table
+    figures = found['presets']['road_tiny']
+    assert all(figures[f'{part}_images_per_s'] > 0 for part in ('input', 'step', 'both'))
+    assert 0 <= figures['waiting_share'] <= 1
 
 
 def test_the_plain_node_sees_the_same_road(modules):
