@@ -292,6 +292,28 @@ def test_missing_files_are_left_out_at_once(
     assert 'a_1.jpg: listed, but missing' in capsys.readouterr().err
 
 
+def test_a_frame_without_any_file_is_one_fault(tmp_path: Path) -> None:
+    root = spoilt(tmp_path, set(), count=3)
+    (root / 'camvid' / 'images' / 'a_1.jpg').unlink()
+    (root / 'camvid' / 'labels' / 'a_1.png').unlink()
+    dataset = open_dataset('camvid:train', root, on_bad='skip')
+    assert isinstance(dataset, Tolerant) and len(dataset.faults) == 1
+    named = [Path(word.rstrip(':')).name for word in dataset.faults[0].split()]
+    assert named[:4] == ['a_1.jpg', 'and', 'a_1.png', 'listed,']
+
+
+def test_a_set_of_mostly_missing_frames_is_refused(tmp_path: Path) -> None:
+    root = spoilt(tmp_path, {0}, count=5)
+    for stem in ('a_1', 'a_2'):
+        (root / 'camvid' / 'images' / f'{stem}.jpg').unlink()
+    dataset = open_dataset('camvid:train', root, on_bad='skip')
+    with pytest.raises(DatasetError, match='3 of 5 frames cannot be used, .* too many'):
+        dataset.read(0)  # one more that is damaged
+    (root / 'camvid' / 'images' / 'a_3.jpg').unlink()
+    with pytest.raises(DatasetError, match=r'3 of 5 frames .* one: .*a_3\.jpg: listed, but miss'):
+        open_dataset('camvid:train', root, on_bad='skip')
+
+
 def test_a_set_of_mostly_bad_frames_is_refused(tmp_path: Path) -> None:
     dataset = open_dataset('camvid:train', spoilt(tmp_path, {0, 1, 2}, count=4), on_bad='skip')
     with pytest.raises(DatasetError, match='3 of 4 frames cannot be used, .* too many'):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import cv2
@@ -99,9 +100,40 @@ def test_long_lists_of_faults_are_cut(tmp_path: Path) -> None:
     for stem in stems:
         write_pair(tmp_path / 'camvid', stem, [[77]])
     write_split(tmp_path / 'camvid', 'val', stems)
-    text = str(report_of(tmp_path, 'camvid:val'))
-    assert text.count('fault:') == 10
-    assert '... and 5 more' in text
+    report = report_of(tmp_path, 'camvid:val')
+    assert str(report).count('fault:') == 10
+    assert '... and 5 more (--all lists them)' in str(report)
+    assert report.text(shown=None).count('fault:') == 15
+    assert '... and' not in report.text(shown=None)
+
+
+def test_unknown_ids_come_with_a_class_map_to_fill_in(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'set', 'a', [[*range(20), 255]])
+    unknown = {str(number): '?' for number in range(4, 20)}
+    full = {'0': 'background', '1': 'road', '2': 'ground', '3': 'movable', **unknown}
+    assert f'classes=FILE may say: {json.dumps(full)}' in str(report_of(tmp_path))
+    write_json(tmp_path / 'map.json', {str(number): 'void' for number in range(4)})
+    assert f'classes=FILE may say, too: {json.dumps(unknown)}' in str(
+        report_of(tmp_path, 'ids:set,classes=map.json'))
+    write_json(tmp_path / 'map.json', full | dict.fromkeys(unknown, 'void'))
+    assert not report_of(tmp_path, 'ids:set,classes=map.json').faults
+
+
+def test_unknown_colours_come_with_a_palette_to_fill_in(tmp_path: Path) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 80))
+    write_colours(tmp_path / 'set' / 'a.png', [[
+        (0, 0, 0), (7, 1, 1), *((red, 1, 1) for red in range(2, 80))]])
+    report = report_of(tmp_path, 'masks:set,palette=bisenetv2_tf2')
+    first = {'7,1,1': '?', '2,1,1': '?'}  # the most frequent one first
+    assert f'palette=FILE may say, too: {json.dumps(first)[:-1]}' in str(report)
+    assert '(and 14 more)' in str(report)
+    assert report.text(shown=None).endswith('"79,1,1": "?"}')
+
+
+def test_classes_that_no_map_can_name_are_in_none(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'camvid', 'a', [[77]])
+    write_split(tmp_path / 'camvid', 'val', ['a'])
+    assert 'may say' not in str(report_of(tmp_path, 'camvid:val'))
 
 
 def test_frames_without_road_and_void_frames_are_noted(tmp_path: Path) -> None:
@@ -288,6 +320,8 @@ def test_coco_files_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('name', 'text', 'said'), [
+    ('a.json', '{"images": {"a": 1}, "annotations": [], "categories": []}',
+     "found no list of 'images'"),
     ('a.json', '[', 'not readable as JSON'), ('a.json', '{}', 'found neither labelme'),
     ('a.txt', 'x', r'no data set of a known layout; .*KIND:')])
 def test_unknown_layouts_are_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -320,6 +354,16 @@ def test_command_ends_with_1_where_a_file_cannot_be_used(
     assert 'class id 77' in capsys.readouterr().out
     assert main(['check', str(tmp_path / 'absent')]) == 1
     assert 'no such file or folder' in capsys.readouterr().err
+
+
+def test_command_lists_everything_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_pair(tmp_path / 'mine', 'a', [[*range(4, 24)]])
+    assert main(['check', f'ids:{tmp_path / "mine"}']) == 1
+    assert capsys.readouterr().out.count('unknown: id') == 10
+    assert main(['check', f'ids:{tmp_path / "mine"}', '--all']) == 1
+    assert capsys.readouterr().out.count('unknown: id') == 20
 
 
 def test_command_takes_a_path_another_taxonomy_and_draws_a_sheet(

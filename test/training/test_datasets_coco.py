@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from written_datasets import write_colours, write_image, write_json
 from training.datasets import (
     TAXONOMIES, VOID, DatasetError, SizeError, UnknownClassError, UnreadableError, open_dataset,
 )
+from training.datasets.opening import open_frames
 from training.datasets.runs import counts_of, mask_of
 
 #: A mask and its compressed text as pycocotools 2.0.11 writes it.
@@ -140,6 +142,49 @@ def test_categories_need_a_class(tmp_path: Path) -> None:
         open_dataset(SPEC, tmp_path).read(0)
 
 
+def test_annotations_without_area_are_counted(tmp_path: Path) -> None:
+    written(tmp_path, (1, []), (1, [[0, 0, 5, 3]]), (18, {'size': [4, 6], 'counts': [24]}),
+            (18, [[0, 0, 5, 0], [0, 0, 1, 0, 1, 1, 0, 1]]))
+    dataset = open_frames(SPEC, tmp_path, TAXONOMIES['road'], 'stop')
+    for _ in range(2):  # a frame read twice is counted once
+        assert np.flatnonzero(dataset.read(0)[1]).tolist() == [0]
+    assert dataset.ignored() == {"annotation 'road'": 2, "annotation 'car'": 1}
+
+
+def test_annotations_of_images_that_are_not_listed_are_noted(tmp_path: Path) -> None:
+    path = written(tmp_path, (1, []))
+    content = json.loads(path.read_text())
+    content['annotations'] += [{'image_id': 77, 'category_id': 1, 'segmentation': []}] * 2
+    write_json(path, content)
+    assert open_frames(SPEC, tmp_path, TAXONOMIES['road'], 'stop').notes == (
+        'left out: 2 annotations of an image id that "images" does not list, first 77',)
+
+
+def test_every_category_without_a_class_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, *((number, []) for number in range(100, 180)))
+    content = json.loads(path.read_text())
+    content['categories'] = [{'id': n, 'name': f'thing {n}'} for n in range(100, 180)]
+    write_json(path, content)
+    with pytest.raises(UnknownClassError, match='found the class') as caught:
+        open_dataset(SPEC, tmp_path)
+    said = str(caught.value)
+    assert json.loads(said[said.index('{'):]) == {f'thing {n}': '?' for n in range(100, 180)}
+
+
+@pytest.mark.parametrize(('key', 'entry', 'said'), [
+    ('images', {'id': 7, 'file_name': None}, 'an entry is damaged'),
+    ('annotations', {'image_id': [7], 'category_id': 1}, 'an entry is damaged .*unhashable'),
+    ('annotations', {'image_id': 7, 'category_id': [1]}, 'an entry is damaged .*unhashable'),
+    ('categories', {'id': [1], 'name': 'road'}, 'an entry is damaged .*unhashable')])
+def test_damaged_entries_are_refused(
+    tmp_path: Path, key: str, entry: dict, said: str,
+) -> None:
+    path = written(tmp_path)
+    write_json(path, {**json.loads(path.read_text()), key: [entry]})
+    with pytest.raises(DatasetError, match=rf'coco\.json: {said}.*, expected COCO annotations'):
+        open_dataset(SPEC, tmp_path)
+
+
 def test_files_of_other_formats_are_refused(tmp_path: Path) -> None:
     written(tmp_path)
     with pytest.raises(DatasetError, match=r'where are the images\? Add images=FOLDER'):
@@ -190,6 +235,27 @@ def test_panoptic_faults(tmp_path: Path) -> None:
         open_dataset('coco_panoptic:coco.json,images=photos', tmp_path)
     written(tmp_path, (1, []))
     with pytest.raises(DatasetError, match="an entry lacks 'segments_info', .*open it as coco:"):
+        open_dataset(PANOPTIC, tmp_path)
+
+
+def test_categories_that_panoptic_files_do_not_list_are_unknown(tmp_path: Path) -> None:
+    panoptic(tmp_path, (1, 1), (257, 5), (65538, 1))
+    with pytest.raises(UnknownClassError, match=r'a_1\.png: n/a_1: found category 5, which "cat'):
+        open_dataset(PANOPTIC, tmp_path).read(0)
+
+
+def test_panoptic_entries_without_their_counterpart_are_noted(tmp_path: Path) -> None:
+    panoptic(tmp_path, (1, 1))
+    path = tmp_path / 'coco.json'
+    content = json.loads(path.read_text())
+    content['annotations'].append({'image_id': 9, 'file_name': 'c.png', 'segments_info': []})
+    write_json(path, content)
+    assert open_frames(PANOPTIC, tmp_path, TAXONOMIES['road'], 'stop').notes == (
+        "left out: 1 image without an annotation, first 'n/b.jpg'",
+        'left out: 1 annotation of an image id that "images" does not list, first 9')
+    write_json(path, {**content, 'annotations': [
+        {'image_id': 7, 'file_name': 'a_1.png', 'segments_info': None}]})
+    with pytest.raises(DatasetError, match=r'coco\.json: an entry is damaged .*panoptic annotati'):
         open_dataset(PANOPTIC, tmp_path)
 
 

@@ -181,6 +181,12 @@ def test_a_picture_that_was_resized_since_is_refused(tmp_path: Path) -> None:
      r'shape 1 cannot be drawn .*points of shape \[4, 3\], expected x and y'),
     ('{"shapes": [{"label": "road", "points": [[0, 0], [NaN, 3], [1e9, 5]]}]}',
      'shape 1 cannot be drawn .*beyond 1000000 pixels'),
+    ('{"shapes": [{"label": "road", "points": [[0, 0]], "shape_type": "rectangle"}]}',
+     'shape 1 cannot be drawn .*found a rectangle of 1 point'),
+    ('{"shapes": [{"points": [[0, 0], [1, 1]], "shape_type": "rectangle"}]}',
+     "shape 1 cannot be drawn .*'label'"),
+    ('{"shapes": [{"label": null, "points": [[0, 0], [1, 1], [2, 2]]}]}',
+     'shape 1 cannot be drawn .*its label is null'),
     ('{"shapes": [{"label": "road", "points": [[0, 0]], "shape_type": "blob"}]}',
      "found the shape type 'blob', expected polygon, rectangle, circle or mask")])
 def test_damaged_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -213,6 +219,23 @@ def test_any_damage_to_a_file_is_reported_as_such(
     with contextlib.suppress(DatasetError):
         labels = open_dataset('labelme:damaged', root, YARD).read(0)[1]
         assert set(np.unique(labels)) <= {0, 1, 2, VOID}
+
+
+@pytest.mark.parametrize('suffix', ['.JPG', '.Jpeg'])
+def test_images_of_the_same_name_in_capitals(tmp_path: Path, suffix: str) -> None:
+    image = write_image(tmp_path / 'set' / 'x' / 'a.b.jpg', (1, 2))
+    image.rename(image.with_suffix(suffix))
+    write_image(tmp_path / 'set' / 'x' / 'a.b.c.jpg', (5, 5))
+    annotate(tmp_path / 'set' / 'x' / 'a.b.json', imagePath='gone.jpg')
+    assert open_dataset('labelme:set', tmp_path, YARD).read(0)[1].tolist() == [[0, 0]]
+
+
+def test_an_empty_file_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / 'a.json').touch()
+    with pytest.raises(UnreadableError) as caught:
+        open_dataset('labelme:a.json', tmp_path).read(0)
+    assert str(caught.value) == (
+        f'{tmp_path / "a.json"}: not a readable JSON file: it is empty; replace or unlist it.')
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

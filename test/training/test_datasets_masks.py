@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -17,7 +18,8 @@ from written_datasets import write_colours, write_ids, write_image, write_json
 from training.datasets import (
     TAXONOMIES, VOID, DatasetError, SizeError, UnknownClassError, UnreadableError, open_dataset,
 )
-from training.datasets.images import read_mask
+from training.datasets.guess import guess
+from training.datasets.images import colour_table, read_mask
 from training.datasets.opening import open_frames
 
 ROAD = TAXONOMIES['road']
@@ -112,8 +114,69 @@ def test_unknown_colours_are_counted(tmp_path: Path) -> None:
 def test_ids_are_no_colours(tmp_path: Path) -> None:
     write_image(tmp_path / 'set' / 'a.jpg', (1, 1))
     write_ids(tmp_path / 'set' / 'a.png', [[1]])
-    with pytest.raises(UnreadableError, match=r'found uint8\[1, 1\], expected RGB colours; read'):
-        open_dataset('masks:set,palette=bisenetv2_tf2', tmp_path).read(0)
+    dataset = open_dataset('masks:set,palette=bisenetv2_tf2', tmp_path)
+    with pytest.raises(UnknownClassError, match=r'found the colour 1,1,1, .* open it as ids:PATH'):
+        dataset.read(0)
+    write_ids(tmp_path / 'set' / 'a.png', np.array([[1]], np.uint16))
+    with pytest.raises(UnreadableError, match=r'found uint16\[1, 1\], expected RGB colours of 8'):
+        dataset.read(0)
+
+
+@pytest.mark.parametrize('depth', [1, 8])
+@pytest.mark.parametrize('transparent', [False, True])
+def test_colours_behind_a_colour_table_count(
+    tmp_path: Path, depth: int, transparent: bool,
+) -> None:
+    # Programs that make PNG files smaller give the colours indices of their own.
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 3))
+    write_indexed(tmp_path / 'set' / 'a.png', np.array([[0, 0, 1]], np.uint8),
+                  [(32, 224, 224), (0, 0, 0)], depth, transparent)
+    dataset = open_dataset('masks:set,palette=bisenetv2_tf2', tmp_path)
+    assert dataset.read(0)[1].tolist() == [[1, 1, 0]]
+
+
+def test_masks_that_are_all_black_may_be_grey_files(tmp_path: Path) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 3))
+    write_indexed(tmp_path / 'set' / 'a.png', np.array([[0, 0, 1]], np.uint8), [], 1)
+    write_json(tmp_path / 'p.json', {'0,0,0': 'background', '255,255,255': 'road'})
+    dataset = open_dataset('masks:set,palette=p.json', tmp_path)
+    assert dataset.read(0)[1].tolist() == [[0, 0, 1]]
+
+
+def test_indexed_masks_are_told_by_their_colours(tmp_path: Path) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 2))
+    path = tmp_path / 'set' / 'a.png'
+    as_ids, as_colours = f'ids:{path.parent}', f'masks:{path.parent},palette=bisenetv2_tf2'
+    road, black, red = (32, 224, 224), (0, 0, 0), (128, 0, 0)
+    for ids, table, expected in (
+            ([[0, 1]], [road, black], as_colours),
+            ([[0, 0]], [black], as_colours),
+            ([[0, 0]], [black, red], as_ids),  # VOC's table, of which only the black is seen
+            ([[0, 1]], [black, red], as_ids),
+            ([[0, 1]], [black, black], as_ids)):  # only the indices differ
+        write_indexed(path, np.array(ids, np.uint8), table)
+        assert guess(path.parent).specs == (expected,)
+    assert 'check masks:PATH,palette=FILE' in guess(path.parent).reason
+
+
+def test_all_that_a_palette_lacks_is_said_at_once(tmp_path: Path) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 1))
+    write_colours(tmp_path / 'set' / 'a.png', [[(1, 2, 3)]])
+    names = [f'thing {number}' for number in range(20)]
+    write_json(tmp_path / 'p.json', {f'{n},0,0': name for n, name in enumerate(names)})
+    with pytest.raises(UnknownClassError, match='palette: found the class') as caught:
+        open_dataset('masks:set,palette=p.json', tmp_path)
+    said = str(caught.value)
+    assert json.loads(said[said.index('{'):]) == dict.fromkeys(names, '?')
+
+
+@pytest.mark.parametrize('spec', ['masks:set,palette=latin.txt', 'ids:set,split=latin.txt'])
+def test_texts_of_another_encoding_are_refused(tmp_path: Path, spec: str) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 1))
+    write_ids(tmp_path / 'set' / 'a.png', [[0]])
+    (tmp_path / 'latin.txt').write_bytes('0 0 0 stra\xdfe'.encode('latin-1'))
+    with pytest.raises(DatasetError, match=r'latin\.txt: found 0xdf as byte 11, expected a text'):
+        open_dataset(spec, tmp_path)
 
 
 @pytest.mark.parametrize(('name', 'text', 'said'), [
@@ -209,6 +272,7 @@ def test_any_damage_to_a_mask_is_reported_as_such(
     path.write_bytes(whole[:at] + noise + whole[at + cut:])
     with contextlib.suppress(UnreadableError):
         assert read_mask(path).dtype in (np.uint8, np.uint16)
+        assert all(len(colour) == 3 for colour in colour_table(path))
 
 
 def test_damaged_indexed_masks_are_refused(tmp_path: Path) -> None:

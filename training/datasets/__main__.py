@@ -8,7 +8,7 @@ from pathlib import Path
 
 from training.datasets import sheet
 from training.datasets.base import ENVIRONMENT, DatasetError, located
-from training.datasets.check import CheckReport, check, leaks
+from training.datasets.check import SHOWN, CheckReport, check, leaks
 from training.datasets.guess import guess
 from training.datasets.opening import KINDS, open_frames
 from training.datasets.progress import Progress
@@ -39,7 +39,7 @@ def checked(args: argparse.Namespace) -> list[CheckReport]:
         dataset = open_frames(spec, args.data, taxonomy, 'skip')
         reports.append(check(
             dataset, spec, taxonomy, args.mark, Progress(spec, len(dataset))))
-        print(reports[-1], flush=True)
+        print(reports[-1].text(None if args.all else SHOWN), flush=True)
     for leak in leaks(reports):
         print(leak)
     if args.sheet is not None:
@@ -65,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         help=f'classes to read labels into: {", ".join(TAXONOMIES)} or a JSON file')
     checker.add_argument('--mark', action='append', default=[], metavar='CLASS',
                          help='a class that frames should show (default: road)')
+    checker.add_argument('--all', action='store_true',
+                         help=f'list every fault and unknown class, not {SHOWN} of each')
     checker.add_argument('--sheet', type=Path, metavar='FILE.png',
                          help='write a contact sheet: frames with their labels over them')
     args = parser.parse_args(argv)

@@ -116,6 +116,26 @@ def located(name: str, root: Path | None) -> Path:
         'folder (--data) or at the current one.')
 
 
+def read_text(path: Path) -> str:
+    """
+    Return what a text file holds, without a byte order mark.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read, or is no UTF-8.
+
+    """
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f'{path}: found {error.object[error.start]:#04x} as byte {error.start + 1}, expected '
+            'a text in UTF-8; save it as such, or name the right file.') from error
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be read ({error.strerror}); mend it.') from error
+
+
 def counted(number: int, noun: str) -> str:
     """Return ``1 frame`` or ``2 frames``."""
     return f'{number} {noun}{"" if number == 1 else "s"}'

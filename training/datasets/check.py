@@ -24,6 +24,12 @@ TILES = 12
 #: Lines of each list in a report.
 SHOWN = 10
 
+#: Colours in a palette to fill in; masks that were saved as JPEG hold thousands.
+COLOURS = 64
+
+#: What is unknown within a data set's own files, where no class map could name it.
+NOT_IN_CLASS_MAPS = ('id ', 'colour ', 'category ', 'segment ')
+
 
 @dataclasses.dataclass(frozen=True)
 class Unknown:
@@ -88,15 +94,18 @@ class CheckReport:
     tiles: tuple[Tile, ...]
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, shown: int | None = SHOWN) -> str:
+        """Return the report with so many lines of each list; None: all of them."""
         lines = [f'{self.name}: {counted(self.frames, "frame")} of '
                  f'{counted(len(self.drives), "drive")} read, {len(self.faults)} unusable']
         lines += [f'  {count} {kind}' for kind, count in self.kinds.most_common()]
-        lines += listed([f'  fault: {fault}' for fault in self.faults])
+        lines += listed([f'  fault: {fault}' for fault in self.faults], shown)
         lines += listed([
             f'  unknown: {name}: {each.count} times in {counted(each.frames, "frame")}, first in '
-            f'{each.first}' for name, each in self.unknown.items()])
-        if names := [name for name in self.unknown if not name.startswith(('id ', 'colour '))]:
-            lines.append(f'  classes=FILE may say: {json.dumps(dict.fromkeys(names, "?"))}')
+            f'{each.first}' for name, each in self.unknown.items()], shown)
+        lines += self.template(None if shown is None else COLOURS)
         lines += [f'  size {size_text(self.sizes)}'] if self.sizes else []
         if self.frames:
             lines.append(f'  {"class":<16} {"pixels":>7} {"frames with it":>15}')
@@ -105,6 +114,24 @@ class CheckReport:
                 zip((*self.taxonomy.classes, VOID_NAME), self.shares, self.present, strict=True)]
         lines += [f'  note: {note}' for note in self.remarks()]
         return '\n'.join(lines)
+
+    def template(self, limit: int | None) -> list[str]:
+        """Return what would name the unknown classes, to fill in; of colours, so many."""
+        kind = self.name.partition(':')[0]
+        if kind == 'masks' and self.unknown:
+            colours = sorted(self.unknown, key=lambda each: -self.unknown[each].count)
+            names = {each.removeprefix('colour '): '?' for each in colours[:limit]}
+            more = f' (and {len(colours) - len(names)} more)' if len(colours) > len(names) else ''
+            return [f'  palette=FILE may say, too: {json.dumps(names)}{more}']
+        if kind == 'ids' and self.unknown:
+            # Without a class map the ids are the taxonomy's; with one, it has to name them all.
+            own = {} if ',classes=' in self.name else {
+                str(place): name for place, name in enumerate(self.taxonomy.classes)}
+            names = {each.removeprefix('id '): '?' for each in self.unknown}
+            return [f'  classes=FILE may say{"" if own else ", too"}: '
+                    f'{json.dumps({**own, **names})}']
+        names = {each: '?' for each in self.unknown if not each.startswith(NOT_IN_CLASS_MAPS)}
+        return [f'  classes=FILE may say: {json.dumps(names)}'] if names else []
 
     def remarks(self) -> list[str]:
         """Return what may be wrong, or may be meant so."""
@@ -130,10 +157,11 @@ class CheckReport:
         return found
 
 
-def listed(lines: list[str]) -> list[str]:
+def listed(lines: list[str], shown: int | None) -> list[str]:
     """Return the first lines, and how many more there are."""
-    more = len(lines) - SHOWN
-    return lines if more <= 0 else [*lines[:SHOWN], f'  ... and {more} more']
+    if shown is None or len(lines) <= shown:
+        return lines
+    return [*lines[:shown], f'  ... and {len(lines) - shown} more (--all lists them)']
 
 
 def size_text(sizes: Counter[tuple[int, int]]) -> str:

@@ -185,8 +185,9 @@ class ClassMap:
         listed = list(sources)
         shown = ', '.join(repr(each) for each in listed[:8]) + (', ...' if listed[8:] else '')
         return (f'{where}: found the class {shown}, which the class map does not name and the '
-                f'taxonomy {self.taxonomy.name!r} does not have; name it in classes=FILE, such as '
-                f'{{"{listed[0]}": "{self.taxonomy.classes[-1]}"}}, or "{VOID_NAME}".')
+                f'taxonomy {self.taxonomy.name!r} does not have; fill in a class of it or '
+                f'"{VOID_NAME}" and give it as classes=FILE: '
+                f'{json.dumps(dict.fromkeys(listed, "?"))}')
 
 
 def id_table(

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from training.datasets.base import (
-    VOID, DatasetError, FrameDataset, Pixels, SizeError, UnknownClassError, UnreadableError,
+    DatasetError, FrameDataset, Pixels, SizeError, UnknownClassError, UnreadableError, counted,
     located,
 )
 from training.datasets.files import FileDataset, Frame, picture_of
-from training.datasets.images import read_mask
+from training.datasets.images import read_colours
 from training.datasets.layouts import json_object
 from training.datasets.masks import packed
 from training.datasets.own import sequence_of, unlabelled_id
 from training.datasets.runs import mask_of
 from training.datasets.selection import select
-from training.datasets.shapes import fill_centres
+from training.datasets.shapes import coordinates, fill_centres
 from training.datasets.spec import Request
 
 Entry = dict[str, Any]
@@ -28,9 +31,9 @@ Entry = dict[str, Any]
 
 def drawn(
     annotation: Entry, labels: Pixels, value: int, where: str,
-) -> None:
+) -> bool:
     """
-    Draw one annotation: polygons, or runs.
+    Draw one annotation, polygons or runs, and tell whether it has an area.
 
     Raises
     ------
@@ -42,16 +45,18 @@ def drawn(
     hw = labels.shape
     try:
         if isinstance(found, list):
-            fill_centres(labels, found, value)
-            return
+            polygons = [points for points in found if len(coordinates(points)) > 2]
+            fill_centres(labels, polygons, value)
+            return bool(polygons)
         if isinstance(found, dict):
             if tuple(found['size']) != hw:
                 raise SizeError(
                     f'{where}: annotation {annotation.get("id")} was made on '
                     f'{found["size"][1]}x{found["size"][0]} pixels, but its image has '
                     f'{hw[1]}x{hw[0]}; put the annotated image back.')
-            labels[mask_of(found['counts'], hw)] = value
-            return
+            inside = mask_of(found['counts'], hw)
+            labels[inside] = value
+            return bool(inside.any())
     except SizeError:
         raise
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
@@ -62,6 +67,39 @@ def drawn(
         f'{type(found).__name__}, expected polygons (a list) or runs (size and counts).')
 
 
+@dataclasses.dataclass(frozen=True)
+class Categories:
+    """
+    The categories that annotations use, by their ids.
+
+    Parameters
+    ----------
+    names : mapping of int to str
+    targets : mapping of int to int
+        The class ids.
+
+    """
+
+    names: Mapping[int, str]
+    targets: Mapping[int, int]
+
+    def target(self, category: int, where: str) -> int:
+        """
+        Return the class id of a category.
+
+        Raises
+        ------
+        UnknownClassError
+            If the file does not list it.
+
+        """
+        if category not in self.targets:
+            raise UnknownClassError(
+                f'{where}: found category {category!r}, which "categories" does not list; '
+                'export the data set again.', {f'category {category}': 1})
+        return self.targets[category]
+
+
 class CocoShapes:
     """
     Polygons and runs of COCO's instance annotations, later ones over earlier ones.
@@ -70,34 +108,36 @@ class CocoShapes:
     ----------
     annotations : mapping of (int or str) to list of dict
         By image id.
-    targets : mapping of int to int
-        Category id to class id.
+    categories : Categories
     unlabelled : int
         Id of what no annotation covers.
 
     """
 
     def __init__(
-        self, annotations: Mapping[int | str, list[Entry]], targets: Mapping[int, int],
+        self, annotations: Mapping[int | str, list[Entry]], categories: Categories,
         unlabelled: int,
     ) -> None:
-        self._annotations, self._targets = annotations, targets
+        self._annotations, self._categories = annotations, categories
         self._unlabelled = unlabelled
+        self._ignored: dict[int | str, Counter[str]] = {}
+        self._lock = threading.Lock()
 
     def ignored(self) -> Counter[str]:
-        return Counter()
+        with self._lock:
+            return sum(self._ignored.values(), Counter())
 
     def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
         rgb = picture_of(frame)
         labels = np.full(rgb.shape[:2], self._unlabelled, np.uint8)
         where = f'{frame.label}: {frame.name}'
+        ignored: Counter[str] = Counter()
         for annotation in self._annotations.get(frame.key, ()):
-            category = annotation.get('category_id')
-            if category not in self._targets:
-                raise UnknownClassError(
-                    f'{where}: found category {category!r}, which "categories" does not list; '
-                    'export the data set again.', {f'category {category}': 1})
-            drawn(annotation, labels, self._targets[annotation['category_id']], where)
+            category = annotation['category_id']
+            if not drawn(annotation, labels, self._categories.target(category, where), where):
+                ignored[f'annotation {self._categories.names[category]!r}'] += 1
+        with self._lock:
+            self._ignored[frame.key] = ignored
         return rgb, labels
 
 
@@ -108,30 +148,33 @@ class PanopticMasks:
     Parameters
     ----------
     segments : mapping of (int or str) to dict of int to int
-        By image id: segment id to class id.
+        By image id: segment id to category id.
+    categories : Categories
     unlabelled : int
         Id of segment 0, which is none.
 
     """
 
     def __init__(
-        self, segments: Mapping[int | str, dict[int, int]], unlabelled: int,
+        self, segments: Mapping[int | str, dict[int, int]], categories: Categories,
+        unlabelled: int,
     ) -> None:
-        self._segments, self._unlabelled = segments, unlabelled
+        self._segments, self._categories = segments, categories
+        self._unlabelled = unlabelled
 
     def ignored(self) -> Counter[str]:
         return Counter()
 
     def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
-        source = read_mask(frame.label)
-        if source.ndim != 3:
-            raise UnreadableError(f'{frame.label}: found {source.dtype}{list(source.shape)}, '
-                                  'expected the RGB colours of COCO\'s panoptic format.')
+        source = read_colours(frame.label)
         # Red counts ones, green 256s, blue 65536s.
         ids, inverse, counts = np.unique(
             packed(np.ascontiguousarray(source[..., ::-1])), return_inverse=True,
             return_counts=True)
-        known = {0: self._unlabelled, **self._segments[frame.key]}
+        where = f'{frame.label}: {frame.name}'
+        known = {0: self._unlabelled, **{
+            segment: self._categories.target(category, where)
+            for segment, category in self._segments[frame.key].items()}}
         unknown = {f'segment {each}': int(count)
                    for each, count in zip(ids.tolist(), counts, strict=True) if each not in known}
         if unknown:
@@ -171,11 +214,31 @@ def opened(request: Request) -> tuple[Path, Path, Entry]:
     return path, images, json_object(path)
 
 
-def category_targets(request: Request, found: Entry, path: Path, used: set[int]) -> dict[int, int]:
-    """Return the class ids of the categories that occur, by category id."""
+@contextlib.contextmanager
+def entry_faults(path: Path, expected: str) -> Iterator[None]:
+    """Turn what goes wrong with a damaged entry into a ``DatasetError`` that names the file."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except KeyError as error:
+        raise DatasetError(f'{path}: an entry lacks {error}, expected {expected}.') from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f'{path}: an entry is damaged ({error}), expected {expected}.') from error
+
+
+def categories_of(request: Request, found: Entry, path: Path, used: set[int]) -> Categories:
+    """Return the categories that occur."""
     names = {each['id']: str(each['name']) for each in entries(found, 'categories', path)
              if each['id'] in used}
-    return request.class_map().targets(names, request.spec)
+    return Categories(names, request.class_map().targets(names, request.spec))
+
+
+def left_out(noun: str, lack: str, listed: Sequence[object]) -> tuple[str, ...]:
+    """Return what to say of entries without their counterpart."""
+    return (f'left out: {counted(len(listed), noun)}{lack}, first {listed[0]!r}',
+            ) if listed else ()
 
 
 def frames_of(
@@ -203,18 +266,17 @@ def coco(request: Request) -> FrameDataset:
     """
     path, images, found = opened(request)
     by_image: dict[int | str, list[Entry]] = {}
-    try:
+    with entry_faults(path, 'COCO annotations; export the data set again'):
         for each in entries(found, 'annotations', path):
             by_image.setdefault(each['image_id'], []).append(each)
         used = {each['category_id'] for listed in by_image.values() for each in listed}
-        targets = category_targets(request, found, path, used)
-        listed_images = entries(found, 'images', path)
-        frames = frames_of(found, path, images, {each['id']: path for each in listed_images})
-    except KeyError as error:
-        raise DatasetError(f'{path}: an entry lacks {error}, expected COCO annotations; export '
-                           'the data set again.') from error
-    reader = CocoShapes(by_image, targets, unlabelled_id(request))
-    return FileDataset(request.spec, select(frames, request), reader, request.on_bad)
+        categories = categories_of(request, found, path, used)
+        files = {each['id']: path for each in entries(found, 'images', path)}
+        frames = frames_of(found, path, images, files)
+    lost = [key for key, listed in by_image.items() if key not in files for _ in listed]
+    reader = CocoShapes(by_image, categories, unlabelled_id(request))
+    return FileDataset(request.spec, select(frames, request), reader, request.on_bad,
+                       left_out('annotation', ' of an image id that "images" does not list', lost))
 
 
 def coco_panoptic(request: Request) -> FrameDataset:
@@ -232,17 +294,20 @@ def coco_panoptic(request: Request) -> FrameDataset:
     if masks is None:
         raise DatasetError(
             f'{request.spec}: where are the panoptic masks? Add panoptic=FOLDER.')
-    try:
+    with entry_faults(
+            path, 'COCO panoptic annotations (for polygons and runs, open it as coco:)'):
         listed = entries(found, 'annotations', path)
         used = {segment['category_id'] for each in listed for segment in each['segments_info']}
-        targets = category_targets(request, found, path, used)
+        categories = categories_of(request, found, path, used)
         segments = {each['image_id']: {
-            int(segment['id']): targets.get(segment['category_id'], VOID)
-            for segment in each['segments_info']} for each in listed}
-        frames = frames_of(found, path, images, {
-            each['image_id']: masks / each['file_name'] for each in listed})
-    except KeyError as error:
-        raise DatasetError(f'{path}: an entry lacks {error}, expected COCO panoptic annotations '
-                           '(for polygons and runs, open it as coco:).') from error
-    reader = PanopticMasks(segments, unlabelled_id(request, default='void'))
-    return FileDataset(request.spec, select(frames, request), reader, request.on_bad)
+            int(segment['id']): segment['category_id'] for segment in each['segments_info']}
+            for each in listed}
+        files = {each['image_id']: masks / each['file_name'] for each in listed}
+        frames = frames_of(found, path, images, files)
+        named = {each['id']: each['file_name'] for each in entries(found, 'images', path)}
+    notes = [*left_out('image', ' without an annotation',
+                       [name for key, name in named.items() if key not in files]),
+             *left_out('annotation', ' of an image id that "images" does not list',
+                       [key for key in files if key not in named])]
+    reader = PanopticMasks(segments, categories, unlabelled_id(request, default='void'))
+    return FileDataset(request.spec, select(frames, request), reader, request.on_bad, notes)

@@ -148,7 +148,9 @@ class FileDataset:
             raise DatasetError(
                 f'{where}: {len(files)} of {len(listed)} listed files are missing, first '
                 f'{files[0]}; copy the data set whole, or mend its split file.')
-        self.faults = tuple(f'{path}: listed, but missing; copy or unlist it.' for path in files)
+        self.faults = tuple(
+            f'{" and ".join(map(str, paths))}: listed, but missing; copy or unlist it.'
+            for paths in missing if paths)
         self._frames = [frame for frame, paths in zip(frames, missing, strict=True) if not paths]
         if not self._frames:
             raise DatasetError(

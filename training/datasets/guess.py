@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from training.datasets.base import DatasetError
-from training.datasets.images import IMAGE_SUFFIXES, read_mask
-from training.datasets.masks import packed
+from training.datasets.coco import entries
+from training.datasets.images import IMAGE_SUFFIXES, colour_table, read_colours, read_mask
+from training.datasets.masks import Colour, packed
 from training.datasets.own import LABEL_FOLDERS
 from training.datasets.tables import PALETTES
 
@@ -75,11 +76,12 @@ def of_json(path: Path) -> Guess:
     if not isinstance(found, dict) or not {'images', 'annotations', 'categories'} <= found.keys():
         raise DatasetError(f'{path}: found neither labelme\'s "shapes" nor COCO\'s "images", '
                            '"annotations" and "categories".')
-    first = next((each.get('file_name', '') for each in found['images']), '')
+    first = next((each.get('file_name') for each in entries(found, 'images', path)), None)
     folders = [path.parent / 'images', path.parent, path.parent.parent / 'images',
                *(path.parent.parent / split for split in ('train2017', 'val2017'))]
-    images = next((each for each in folders if first and (each / first).is_file()), None)
-    panoptic = any('segments_info' in each for each in found['annotations'])
+    images = next((each for each in folders
+                   if isinstance(first, str) and (each / first).is_file()), None)
+    panoptic = any('segments_info' in each for each in entries(found, 'annotations', path))
     kind, more = ('coco_panoptic', ',panoptic=FOLDER') if panoptic else ('coco', '')
     if images is None or (panoptic and not path.with_suffix('').is_dir()):
         raise DatasetError(
@@ -107,15 +109,25 @@ def of_masks(path: Path) -> Guess | None:
                              if suffix != '.png')), _LOOKED_AT))
     if not masks:
         return None
-    colours: set[tuple[int, int, int]] = set()
-    for each in masks:
-        found = read_mask(each)
-        if found.ndim == 2:
-            return Guess((f'ids:{path}',), f'{each.name} holds ids')
-        colours |= {(v >> 16, v >> 8 & 255, v & 255) for v in np.unique(packed(found)).tolist()}
+    stored = {each: read_mask(each) for each in masks}
+    tables = {each: set(colour_table(each)) for each in masks}
+    numbers = all(found.ndim == 2 for found in stored.values())
+    if numbers and not any(tables.values()):
+        return Guess((f'ids:{path}',), f'{masks[0].name} holds ids')
+    shown = {each: np.unique(packed(read_colours(each))).tolist() for each in masks}
+    colours = {(v >> 16, v >> 8 & 255, v & 255) for found in shown.values() for v in found}
+    # Behind a colour table the indices may be the ids. They are not where the colours are known
+    # and tell as much, unless all that is seen of a larger table is the black it begins with.
+    merged = any(table and len(shown[each]) < len(np.unique(stored[each]))
+                 for each, table in tables.items())
+    whole: set[Colour] = set().union(*tables.values())
     for name, palette in PALETTES.items():
-        if colours <= palette.keys():
+        evident = not numbers or len(colours) > 1 or whole <= palette.keys()
+        if colours <= palette.keys() and evident and not merged:
             return Guess((f'masks:{path},palette={name}',), f'the colours are those of {name}')
+    if numbers:
+        return Guess((f'ids:{path}',), 'no known palette has the colours of the masks, so that '
+                     'their indices count; if the colours do, check masks:PATH,palette=FILE')
     template = json.dumps({','.join(map(str, colour)): '?' for colour in sorted(colours)[:16]})
     raise DatasetError(
         f'{path}: holds colour masks, but no known palette has their {len(colours)} colours; '

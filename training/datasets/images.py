@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _HEADER_END = len(_PNG) + 8 + 13 + 4  # signature; length and type, data and CRC
 _GREY, _INDEXED = 0, 3
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, what: str = 'image') -> bytes:
     """
     Return a file's content.
 
@@ -37,7 +38,7 @@ def read_bytes(path: Path) -> bytes:
         raise UnreadableError(f'{path}: cannot be read ({error.strerror}); mend or unlist it.'
                               ) from error
     if not content:
-        raise UnreadableError(f'{path}: not a readable image: it is empty; replace or unlist it.')
+        raise UnreadableError(f'{path}: not a readable {what}: it is empty; replace or unlist it.')
     return content
 
 
@@ -103,6 +104,32 @@ def read_rgb(path: Path) -> Pixels:
     return decode_rgb(read_bytes(path), str(path))
 
 
+def chunks_of(content: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG file behind its header, with their length, type and CRC."""
+    at = _HEADER_END
+    while at + 8 <= len(content):
+        end = at + 12 + struct.unpack_from('>I', content, at)[0]
+        yield content[at:end]
+        at = end
+
+
+def colour_table(path: Path) -> list[tuple[int, int, int]]:
+    """
+    Return the RGB colour table of an indexed PNG file, an empty one for other files.
+
+    Raises
+    ------
+    UnreadableError
+        If the file cannot be read.
+
+    """
+    content = read_bytes(path)
+    if not content.startswith(_PNG) or content[len(_PNG) + 17:len(_PNG) + 18] != b'\x03':
+        return []
+    table = next((each[8:-4] for each in chunks_of(content) if each[4:8] == b'PLTE'), b'')
+    return list(zip(table[::3], table[1::3], table[2::3], strict=False))
+
+
 def samples_of_png(content: bytes, where: str) -> Pixels | None:
     """
     Return the stored samples of a PNG file where OpenCV would change them, None for other files.
@@ -121,14 +148,8 @@ def samples_of_png(content: bytes, where: str) -> Pixels | None:
         return None
     header[9] = _GREY
     chunk = b'IHDR' + bytes(header)
-    kept, at = [], _HEADER_END
-    while at + 8 <= len(content):
-        length = struct.unpack_from('>I', content, at)[0]
-        end = at + 12 + length
-        # A grey image must not have a colour table, and a transparency of another length.
-        if content[at + 4:at + 8] not in (b'PLTE', b'tRNS'):
-            kept.append(content[at:end])
-        at = end
+    # A grey image must not have a colour table, and a transparency of another length.
+    kept = [each for each in chunks_of(content) if each[4:8] not in (b'PLTE', b'tRNS')]
     grey = (_PNG + struct.pack('>I', 13) + chunk + struct.pack('>I', zlib.crc32(chunk))
             + b''.join(kept))
     values = decode(grey, cv2.IMREAD_UNCHANGED, where)
@@ -164,3 +185,26 @@ def read_mask(path: Path) -> npt.NDArray[Any]:
     raise UnreadableError(
         f'{path}: found {found.dtype}{list(found.shape)}, expected class ids of 8 or 16 bits or '
         'RGB colours of 8 bits; convert it.')
+
+
+def read_colours(path: Path) -> Pixels:
+    """
+    Return the colours that a label mask shows, as ``uint8[H, W, 3]`` RGB.
+
+    Programs that make PNG files smaller replace colours by indices into a table of them, or by
+    grey values; both stand for the colours they are shown in. An alpha channel is dropped.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not a readable image, or of another type.
+
+    """
+    found = decode(read_bytes(path), cv2.IMREAD_UNCHANGED, str(path))
+    if found.dtype == np.uint8 and found.ndim == 2:
+        return cv2.cvtColor(found, cv2.COLOR_GRAY2RGB)
+    if found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] in (3, 4):
+        return cv2.cvtColor(found[..., :3], cv2.COLOR_BGR2RGB)
+    raise UnreadableError(
+        f'{path}: found {found.dtype}{list(found.shape)}, expected RGB colours of 8 bits; '
+        'convert it.')

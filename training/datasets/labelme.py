@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import glob
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -71,12 +73,14 @@ class LabelmeFiles:
         drawn: list[tuple[int, dict[str, Any]]] = []
         for number, shape in enumerate(found['shapes'], 1):
             with shape_faults(frame.label, number):
+                if shape['label'] is None:
+                    raise ValueError('its label is null')
                 if has_area(shape):
                     drawn.append((number, shape))
                 else:
                     ignored[f'{kind_of(shape)} {shape["label"]!r}'] += 1
         self._class_map.require(
-            Counter(str(shape.get('label')) for _, shape in drawn), str(frame.label))
+            Counter(str(shape['label']) for _, shape in drawn), str(frame.label))
         for number, shape in drawn:
             with shape_faults(frame.label, number):
                 self._draw(shape, labels, str(frame.label))
@@ -94,6 +98,8 @@ class LabelmeFiles:
         elif kind == 'rectangle' and len(points) == 2:
             fill_rectangle(labels, points, value)
         elif kind in ('polygon', 'rectangle', 'rotation', 'oriented_rectangle'):
+            if len(points) < 3:
+                raise ValueError(f'found a {kind} of {counted(len(points), "point")}')
             fill_polygon(labels, points, value)
         else:
             raise UnreadableError(
@@ -115,9 +121,9 @@ class LabelmeFiles:
         candidates = [folder / named] if named not in ('', '.') else []
         if self._images is not None and candidates:
             candidates.append(folder / Path(named).name)
-        candidates += [folder / f'{stem}{suffix}' for suffix in IMAGE_SUFFIXES
-                       for stem in dict.fromkeys((frame.name, frame.label.stem))]
-        for path in candidates:
+        same = (each for stem in dict.fromkeys((frame.name, frame.label.stem))
+                for each in images_named(folder / stem))
+        for path in chain(candidates, same):
             if path.is_file():
                 return read_rgb(path)
         if found.get('imageData'):
@@ -125,6 +131,13 @@ class LabelmeFiles:
         raise UnreadableError(
             f'{frame.label}: found no image {named or frame.label.stem!r} in {folder}, and none '
             'within the file; put it there, or say where it is (images=FOLDER).')
+
+
+def images_named(path: Path) -> list[Path]:
+    """Return the images of a name without suffix, whether that is ``.jpg`` or ``.JPG``."""
+    found = [each for each in path.parent.glob(f'{glob.escape(path.name)}.*')
+             if each.stem == path.name and each.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=lambda each: (IMAGE_SUFFIXES.index(each.suffix.lower()), each))
 
 
 def kind_of(shape: dict[str, Any]) -> str:

@@ -176,8 +176,9 @@ def json_object(path: Path) -> dict[str, Any]:
         If it holds none.
 
     """
+    content = read_bytes(path, 'JSON file')
     try:
-        found = json.loads(read_bytes(path))
+        found = json.loads(content)
     except ValueError as error:
         raise UnreadableError(
             f'{path}: not readable as JSON ({error}); replace or unlist it.') from error

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from training.datasets.base import (
-    VOID, DatasetError, FrameDataset, Pixels, UnknownClassError, UnreadableError,
+    VOID, DatasetError, FrameDataset, Pixels, UnknownClassError, read_text,
 )
 from training.datasets.classes import (
     ClassMap, colour_of, id_table, normalised, read_class_map, read_json_object,
 )
 from training.datasets.files import FileDataset, Frame, IdMasks, picture_of
-from training.datasets.images import read_mask
+from training.datasets.images import read_colours
 from training.datasets.own import paired
 from training.datasets.selection import select
 from training.datasets.spec import Request
@@ -46,7 +46,7 @@ def read_palette(path: Path) -> dict[Colour, str]:
                    in read_json_object(path, f'an object of {expected}').items()]
     else:
         lines = [line.split(maxsplit=3) for line
-                 in path.read_text(encoding='utf-8-sig').splitlines()
+                 in read_text(path).splitlines()
                  if line.strip() and not line.lstrip().startswith('#')]
         entries = [(colour_of(','.join(parts[:3])), parts[3].strip() if parts[3:] else None)
                    for parts in lines]
@@ -86,12 +86,7 @@ class ColourMasks:
         self._targets = np.array([keys[key] for key in sorted(keys)], np.uint8)
 
     def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
-        source = read_mask(frame.label)
-        if source.ndim != 3:
-            raise UnreadableError(
-                f'{frame.label}: found {source.dtype}{list(source.shape)}, expected RGB colours; '
-                'read it by its ids (ids:PATH).')
-        colours = packed(source)
+        colours = packed(read_colours(frame.label))
         at = np.minimum(np.searchsorted(self._keys, colours), len(self._keys) - 1)
         unknown = self._keys[at] != colours
         if unknown.any():
@@ -101,11 +96,13 @@ class ColourMasks:
             found = {f'colour {name}': int(count)
                      for name, count in zip(names, counts[order], strict=True)}
             more = f' and {len(names) - 4} more' if names[4:] else ''
+            grey = all(len(set(name.split(','))) == 1 for name in names)
+            ids = ' Greys may be class ids: then open it as ids:PATH.' if grey else ''
             raise UnknownClassError(
                 f'{frame.label}: found the colour {"; ".join(names[:4])}{more}, which the palette '
                 'does not name; add it there (as "void" if it is no class). Many colours come '
-                'from JPEG or from resizing with interpolation: save masks as PNG, unsmoothed.',
-                found)
+                'from JPEG or from resizing with interpolation: save masks as PNG, unsmoothed.'
+                f'{ids}', found)
         return picture_of(frame), self._targets[at]
 
     def ignored(self) -> Counter[str]:
@@ -140,11 +137,13 @@ def colour_masks(request: Request) -> FrameDataset:
     """Open images with colour-coded masks; ``classes=`` may name colours or palette classes."""
     found = paired(request)
     palette, class_map = palette_of(request)
-    targets = {}
+    sources = {}
     for colour, name in palette.items():
         key = ','.join(map(str, colour))
-        targets[colour] = class_map.target(
-            key if class_map.names(key) else name, f'{request.spec}: palette')
+        sources[colour] = key if class_map.names(key) else name
+    where = f'{request.spec}: palette'
+    class_map.require(Counter(sources.values()), where)
+    targets = {colour: class_map.target(name, where) for colour, name in sources.items()}
     return FileDataset(request.spec, select(found.frames, request), ColourMasks(targets),
                        request.on_bad, found.notes)
 

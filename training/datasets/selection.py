@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path, PurePosixPath
 
-from training.datasets.base import DatasetError
+from training.datasets.base import DatasetError, read_text
 from training.datasets.files import Frame
 from training.datasets.images import IMAGE_SUFFIXES
 from training.datasets.spec import Request
@@ -50,12 +50,12 @@ def listed_names(path: Path) -> list[str]:
     Raises
     ------
     DatasetError
-        If there is no such file.
+        If there is no such file, or it is no text.
 
     """
     if not path.is_file():
         raise DatasetError(f'{path}: no such split file; expected one stem a line.')
-    lines = [line.strip() for line in path.read_text(encoding='utf-8-sig').splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     return [without_suffix(line) for line in lines if line and not line.startswith('#')]
 
 

@@ -25,6 +25,11 @@ class Tolerant:
     label : str
         What the data set is called in messages.
 
+    Raises
+    ------
+    DatasetError
+        If the files of more than half of the frames are missing.
+
     """
 
     def __init__(self, dataset: FrameDataset, label: str) -> None:
@@ -34,6 +39,8 @@ class Tolerant:
         self._at_opening: tuple[str, ...] = getattr(dataset, 'faults', ())
         for fault in self._at_opening:
             print(f'{label}: left out: {fault}', file=sys.stderr)
+        if self._at_opening:
+            self._stop_if_most_are_bad(len(self._at_opening), self._at_opening[-1])
 
     def __len__(self) -> int:
         return len(self.source)
@@ -64,12 +71,16 @@ class Tolerant:
             if index in self._faults:
                 return
             self._faults[index] = fault
-            bad = len(self._faults)
+            bad = len(self._at_opening) + len(self._faults)
         print(f'{self._label}: left out: {fault}', file=sys.stderr)
-        if bad > MOST_BAD * len(self):
+        self._stop_if_most_are_bad(bad, fault)
+
+    def _stop_if_most_are_bad(self, bad: int, last: str) -> None:
+        total = len(self._at_opening) + len(self)
+        if bad > MOST_BAD * total:
             raise DatasetError(
-                f'{self._label}: {bad} of {len(self)} frames cannot be used, the last one: '
-                f'{fault} That is too many to go on without; run python -m training.datasets '
+                f'{self._label}: {bad} of {total} frames cannot be used, the last one: '
+                f'{last} That is too many to go on without; run python -m training.datasets '
                 f'check {self._label}.')
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
