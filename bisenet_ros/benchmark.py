@@ -27,7 +27,7 @@ from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.postprocess import Wanted
-from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, model_path
+from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, Settings, model_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +125,8 @@ def open_contestants(
                 print(f'{name}: the network alone is timed ({error})', file=sys.stderr)
                 contestants.append(Contestant(name, engine, None))
             else:
+                # Which class a mask marks costs nothing: any has the second one.
+                segmenter.settings = Settings(mask_classes=segmenter.contract.class_names[1:2])
                 contestants.append(Contestant(name, segmenter.engine, segmenter))
     return contestants
 

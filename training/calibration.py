@@ -45,7 +45,7 @@ class Plan:
         return f'{self.frames} {self.views}'
 
 
-#: What ``--calibration auto`` tries.
+#: What ``--calibration auto`` tries, as far as there are frames.
 PLANS = (Plan(25), Plan(100), Plan(200), Plan(400), Plan(200, 'augmented'), Plan(200, 'both'))
 
 
@@ -80,6 +80,11 @@ def spanning(view: npt.NDArray[np.uint8]) -> Batch:
     return batch
 
 
+def frame_shares(sets: Sequence[FrameDataset], count: int) -> list[int]:
+    """Return how many frames ``calibration_frames`` takes of each set: a small one's are few."""
+    return [min(len(dataset), -(-count // len(sets))) for dataset in sets]
+
+
 def calibration_frames(
     sets: Sequence[FrameDataset], count: int, input_hw: tuple[int, int], seed: int = 0,
 ) -> Iterator[Batch]:
@@ -90,7 +95,7 @@ def calibration_frames(
     ----------
     sets : sequence of FrameDataset
     count : int
-        Frames in all.
+        Frames in all; see ``frame_shares``.
     input_hw : (int, int)
     seed : int
 
@@ -101,10 +106,19 @@ def calibration_frames(
 
     """
     rng = np.random.default_rng(seed)
-    for dataset in sets:
-        share = min(len(dataset), -(-count // len(sets)))
+    for dataset, share in zip(sets, frame_shares(sets, count), strict=True):
         for index in rng.choice(len(dataset), share, replace=False):
             yield spanning(whole_view(*dataset.read(int(index)), input_hw)[0])
+
+
+def frames_by_turns(
+    sets: Sequence[FrameDataset], seed: int = 0,
+) -> list[tuple[FrameDataset, int]]:
+    """Return all frames of all sets, the sets by turns and each in a random order."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(dataset)) for dataset in sets]
+    return [(dataset, int(order[turn])) for turn in range(max(map(len, orders), default=0))
+            for dataset, order in zip(sets, orders, strict=True) if turn < len(order)]
 
 
 class Pool:
@@ -126,10 +140,7 @@ class Pool:
     """
 
     def __init__(self, sets: Sequence[FrameDataset], held_out: int, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        orders = [rng.permutation(len(dataset)) for dataset in sets]
-        turns = [(dataset, int(order[turn])) for turn in range(max(map(len, orders), default=0))
-                 for dataset, order in zip(sets, orders, strict=True) if turn < len(order)]
+        turns = frames_by_turns(sets, seed)
         if len(turns) < 2:
             raise QuantizationError(
                 f'calibration: found {len(turns)} frames, expected at least 2 to choose by '
@@ -137,6 +148,12 @@ class Pool:
         held_out = min(held_out, len(turns) // 2)
         self.held_out, self.rest = turns[:held_out], turns[held_out:]
         self._seed = seed
+
+    def plans(self, plans: Sequence[Plan]) -> tuple[Plan, ...]:
+        """Return plans of no more frames than there are, none twice."""
+        return tuple(dict.fromkeys(
+            dataclasses.replace(plan, frames=min(plan.frames, len(self.rest)))
+            for plan in plans))
 
     def frames(self, plan: Plan, input_hw: tuple[int, int]) -> Iterator[Batch]:
         """Yield a plan's frames, none of them held out; fewer where there are not as many."""

@@ -27,6 +27,7 @@ from bisenet_ros.core.contract import Rgb, file_sha256, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from training import datasets
 from training.class_matching import Matching, MatchingError, match, parse_merges, plain
+from training.output_files import check_writable, OutputError
 from training.predictors import Predictor, open_predictor, parse_model
 from training.provenance import commit
 from training.report_html import FramePictures, ModelInfo, number, page, Report, SetPictures
@@ -39,27 +40,42 @@ Pixels = npt.NDArray[np.uint8]
 #: The class that frames are ranked by and that is printed first, where models have it.
 MARK = 'road'
 
+#: Rids a terminal's line of the progress.
+CLEAR = '\r\033[K'
+
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate from the command line."""
     arguments = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(arguments)
     try:
+        for path in filter(None, (args.html, args.json)):
+            check_writable(path)
         report = evaluate(args, ' '.join(['python -m training.evaluate', *arguments]))
-    except (datasets.DatasetError, MatchingError, ModelError, DeviceError,
-            SettingsError) as error:
+        return _write(report, args)
+    except (datasets.DatasetError, MatchingError, ModelError, DeviceError, SettingsError,
+            OutputError) as error:
         print(error, file=sys.stderr)
         return 1
-    for path, text_of in ((args.html, page), (args.json, json_text)):
+    except KeyboardInterrupt:
+        print(f'{CLEAR if sys.stderr.isatty() else ""}interrupted: not all is scored and written.',
+              file=sys.stderr)
+        return 130
+
+
+def _write(report: Report, args: argparse.Namespace) -> int:
+    """Write what was asked for, the one file where the other cannot be; return the exit code."""
+    code = 0
+    for path, text_of in ((args.json, json_text), (args.html, page)):
         if path is not None:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text_of(report), encoding='utf-8')
             except OSError as error:
-                print(f'{path}: cannot be written: {error.strerror}.', file=sys.stderr)
-                return 1
-            print(f'written: {path}')
-    return 0
+                print(OutputError(path, error), file=sys.stderr)
+                code = 1
+            else:
+                print(f'written: {path}')
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,7 +185,7 @@ def _progress(spec: str) -> Callable[[int, int], None] | None:
 
     def show(done: int, total: int) -> None:
         if done == total:
-            text = '\r\033[K'
+            text = CLEAR
         else:
             left_s = (time.monotonic() - started) / max(done, 1) * (total - done)
             text = f'\r{spec}: {done}/{total} frames, {left_s:.0f} s left\033[K'

@@ -209,7 +209,7 @@ def open_predictor(
     text : str
         ``FILE`` or, for a ``.tflite``, ``FILE@DEVICE``.
     device : str
-        Where none is named.
+        For a ``.tflite`` that names none.
     class_names, road
         See ``TflitePredictor`` and ``KerasPredictor``.
 
@@ -221,5 +221,10 @@ def open_predictor(
     """
     path, device = parse_model(text, device)
     if path.suffix == '.keras':
+        if _DEVICE.fullmatch(text):
+            raise ModelError(
+                f'{text}: found the device {device} behind a .keras file, expected none: Keras '
+                f'runs it in float, where it runs itself; leave @{device} away, or give a '
+                '.tflite.')
         return KerasPredictor(path, class_names, road)
     return TflitePredictor(path, device, class_names)

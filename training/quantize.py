@@ -34,12 +34,14 @@ from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
 from training.augment import whole_view
 from training.calibration import (
-    Agreement, agreement, calibration_frames, choose, Plan, PLANS, Pool,
+    Agreement, agreement, calibration_frames, choose, frame_shares, frames_by_turns, Plan, PLANS,
+    Pool,
 )
 from training.finished_run import FinishedRun, QuantizationError, read_run
 from training.layer_errors import layer_errors, table, write_layers
 from training.metrics import ConfusionMatrix, labels_from_logits
 from training.model import build, PRESETS
+from training.output_files import check_writable, OutputError
 from training.predictors import class_colors
 from training.provenance import commit
 from training.temperature import fitted, float_logits, fold
@@ -110,6 +112,15 @@ def float_tflite(model: keras.Model) -> bytes:
     return converted
 
 
+def _checked_engine(path: Path) -> LiteRtEngine:
+    engine = LiteRtEngine(path, 1)
+    if abs(engine.input.scale - INPUT_SCALE) > 1e-7 or engine.input.zero_point != 0:
+        raise QuantizationError(
+            f'{path}: its input is {engine.input}, expected scale {INPUT_SCALE:.6g} and zero 0; '
+            'the calibration frames must span exactly [0, 1].')
+    return engine
+
+
 def write_model(
     content: bytes, path: Path, run: FinishedRun, input_hw: tuple[int, int],
 ) -> ModelContract:
@@ -118,17 +129,18 @@ def write_model(
 
     Raises
     ------
-    QuantizationError
-        If the input's quantization came out other than scale 1/255 and zero point 0.
+    ModelError, QuantizationError
+        If the file cannot be used, or the input's quantization came out other than scale 1/255
+        and zero point 0. The file is removed then.
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    engine = LiteRtEngine(path, 1)
-    if abs(engine.input.scale - INPUT_SCALE) > 1e-7 or engine.input.zero_point != 0:
-        raise QuantizationError(
-            f'{path}: its input is {engine.input}, expected scale {INPUT_SCALE:.6g} and zero 0; '
-            'the calibration frames must span exactly [0, 1].')
+    try:
+        engine = _checked_engine(path)
+    except (ModelError, QuantizationError):
+        path.unlink()
+        raise
     contract = ModelContract(
         input_hw=input_hw, channels='rgb', input_scale=(INPUT_SCALE,) * 3,
         input_mean=(0.0, 0.0, 0.0), output_kind='logits',
@@ -217,7 +229,8 @@ def calibrated(
     input_hw = tuple(run.model.input_shape[1:3])
     if plan is not None:
         content = quantize(run.model, calibration_frames(sets, plan.frames, input_hw))
-        return content, {'calibration': str(plan)}
+        used = dataclasses.replace(plan, frames=sum(frame_shares(sets, plan.frames)))
+        return content, {'calibration': str(used)}
     pool = Pool(sets, HELD_OUT)
     views = list(pool.views(input_hw))
     exact = [float_logits(run.model, view) for view in views]
@@ -227,7 +240,7 @@ def calibrated(
         return agreement(zip(exact, int8_logits(content, views), strict=True), input_hw)
 
     best, content, tried = choose(
-        PLANS, lambda each: quantize(run.model, pool.frames(each, input_hw)), measure,
+        pool.plans(PLANS), lambda each: quantize(run.model, pool.frames(each, input_hw)), measure,
         lambda each, found: print(
             f'{each!s:<15} {found.sqnr_db:8.2f} {found.labels:13.4%}', flush=True))
     print(f'kept: {best}')
@@ -266,8 +279,10 @@ def _report_layers(
     run: FinishedRun, quantized: Path, sets: list[datasets.FrameDataset], path: Path,
 ) -> None:
     input_hw = tuple(run.model.input_shape[1:3])
+    frames = frames_by_turns(sets)
+    # No more than a pool would hold out, so that none was calibrated on where a plan was chosen.
     views = (whole_view(*dataset.read(index), input_hw)[0]
-             for dataset, index in Pool(sets, LAYER_FRAMES).held_out)
+             for dataset, index in frames[:max(1, min(LAYER_FRAMES, len(frames) // 2))])
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder, 'float.tflite')
         exact.write_bytes(float_tflite(run.model))
@@ -308,11 +323,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         _run(args)
-    except (QuantizationError, TfliteError, datasets.DatasetError, ModelError,
+        return _compile(args.output) if args.edgetpu else 0
+    except (QuantizationError, TfliteError, OutputError, datasets.DatasetError, ModelError,
             DeviceError) as error:
         print(error, file=sys.stderr)
         return 1
-    return _compile(args.output) if args.edgetpu else 0
+    except KeyboardInterrupt:
+        print(f'interrupted: {args.output} is not finished; the same command starts anew.',
+              file=sys.stderr)
+        return 130
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -320,12 +339,17 @@ def _run(args: argparse.Namespace) -> None:
         raise QuantizationError(f'--output: found {str(args.output)!r}, expected a .tflite name.')
     if args.frames < 1:
         raise QuantizationError(f'--frames: found {args.frames}, expected at least 1.')
-    if args.untrained:
-        _write_untrained(args.untrained, args.output)
-        return
     if args.layers and args.layers.suffix not in ('.csv', '.json'):
         raise QuantizationError(
             f'--layers: found {str(args.layers)!r}, expected a .csv or .json name.')
+    contract_file = contract_path(args.output)
+    for path in filter(None, (args.output, contract_file, args.layers)):
+        check_writable(path)
+    if contract_file.exists():
+        _check_is_contract(contract_file)
+    if args.untrained:
+        _write_untrained(args.untrained, args.output)
+        return
     run = read_run(args.run)
     taxonomy = datasets.load_taxonomy(run.taxonomy)
     input_hw = tuple(run.model.input_shape[1:3])
@@ -344,9 +368,6 @@ def _run(args: argparse.Namespace) -> None:
     contract = write_model(content, args.output, run, input_hw)
     print(f'{args.output}: {len(content) / 1e6:.2f} MB, input {input_hw[0]}x{input_hw[1]}, '
           f'{len(contract.class_names)} classes at stride {contract.output_stride}')
-    if args.layers:
-        _report_layers(run, args.output, sets, args.layers)
-
     segmenter = Segmenter.load(args.output, device='cpu')
     scores = {}
     for spec, dataset in scored.items():
@@ -360,6 +381,18 @@ def _run(args: argparse.Namespace) -> None:
                   **calibration, **told, f'{run.mark}_iou': scores}
     final = dataclasses.replace(read_contract(contract_path(args.output)), provenance=provenance)
     contract_path(args.output).write_text(final.to_json())
+    if args.layers:
+        _report_layers(run, args.output, sets, args.layers)
+
+
+def _check_is_contract(path: Path) -> None:
+    """Refuse to write over what is no contract: a taxonomy of that name, perhaps."""
+    try:
+        read_contract(path)
+    except ModelError as error:
+        raise QuantizationError(
+            f'{path}: found a file that is no contract, and the contract would replace it; give '
+            'another --output, or remove the file.') from error
 
 
 def marked_iou(matrix: ConfusionMatrix, run: FinishedRun) -> float:

@@ -21,6 +21,9 @@ CONFIGS = Path(__file__).parent / 'configs'
 
 RUNS = Path('runs')
 
+#: How long a step may take to end after a Ctrl-C, in seconds.
+STOP_S = 20.0
+
 #: Reported, never chosen on.
 TEST = ('camvid:test',)
 
@@ -80,12 +83,29 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    for step in steps:
-        print('python -m', *step, flush=True)
-        if not args.dry_run and (code := subprocess.run(
-                [sys.executable, '-m', *step], check=False).returncode):
-            return code
+    try:
+        for step in steps:
+            print('python -m', *step, flush=True)
+            if not args.dry_run and (code := _run(step)):
+                return code
+    except KeyboardInterrupt:
+        print('interrupted: the same command goes on behind the last epoch that was finished.',
+              file=sys.stderr)
+        return 130
     return 0
+
+
+def _run(step: list[str]) -> int:
+    """Run a step; a Ctrl-C, which it gets too, lets it end by itself."""
+    with subprocess.Popen([sys.executable, '-m', *step]) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+            raise
 
 
 if __name__ == '__main__':

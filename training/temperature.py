@@ -90,13 +90,13 @@ def fold(model: keras.Model, temperature: float) -> None:
     Raises
     ------
     QuantizationError
-        If the temperature is not positive, or the logits do not come from a convolution through
-        linear layers alone.
+        If the temperature is not a finite number above 0, or the logits do not come from a
+        convolution through linear layers alone.
 
     """
-    if temperature <= 0:
+    if not 0 < temperature < float('inf'):
         raise QuantizationError(
-            f'temperature: found {temperature}, expected a positive number.')
+            f'temperature: found {temperature}, expected a finite number above 0.')
     tensor = model.output
     while True:
         layer = tensor._keras_history.operation

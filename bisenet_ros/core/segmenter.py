@@ -42,7 +42,7 @@ class Settings:
     ----------
     mask_classes : tuple of str
         Classes that the mask marks; empty means every class but the first for a model of two,
-        ``road`` for others.
+        ``road`` for others, which must have it then.
     min_confidence : float
         Probability in [0, 1] below which a pixel is unlabeled.
     output_size : str
@@ -263,12 +263,15 @@ class Segmenter:
     engine : Engine
         With the model loaded.
     contract : ModelContract
-    settings : Settings
+    settings : Settings or None
+        None is the default, for models too without a class that the mask would mark: only a
+        frame of which the mask is wanted is refused then.
 
     Raises
     ------
     SettingsError
-        If ``settings`` names a class that the model does not have.
+        If ``settings`` names a class that the model does not have, or no class where the model
+        has none that an empty ``mask_classes`` means.
 
     """
 
@@ -287,7 +290,9 @@ class Segmenter:
         self._mean: npt.NDArray[np.float32] | None = None
         self._mean_of: Placement | None = None
         self._events: list[Event] = []
-        self.settings = settings or Settings()
+        self._state: tuple[Settings, frozenset[int] | None] = Settings(), None
+        if settings is not None:
+            self.settings = settings
 
     @classmethod
     def load(
@@ -316,6 +321,7 @@ class Segmenter:
         class_names : sequence of str
             For models without a contract: names by class id, or the path of one class list.
         settings : Settings or None
+            See ``Segmenter``.
         isolation : str
             Whether inference runs in a child process: ``auto`` (for an EdgeTPU), ``process`` or
             ``none``.
@@ -365,8 +371,7 @@ class Segmenter:
         def labels_of(
             engine: Engine, contract: ModelContract, frame: npt.NDArray[np.uint8],
         ) -> npt.NDArray[np.uint8]:
-            any_mask = Settings(mask_classes=contract.class_names[:1])
-            result = cls(engine, contract, any_mask).segment(frame, wanted=Wanted(labels=True))
+            result = cls(engine, contract).segment(frame, wanted=Wanted(labels=True))
             return cast('npt.NDArray[np.uint8]', result.labels)
 
         engine, contract, events = opener(
@@ -411,7 +416,7 @@ class Segmenter:
     @property
     def settings(self) -> Settings:
         """What may change between two frames."""
-        return self._settings
+        return self._state[0]
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
@@ -422,7 +427,6 @@ class Segmenter:
                 'labels without a confidence.')
         # One assignment, so that a frame under way sees the old or the new and no mixture.
         self._state = settings, classes
-        self._settings = settings
 
     @property
     def has_confidence(self) -> bool:
@@ -444,6 +448,11 @@ class Segmenter:
         if not names:
             if len(known) == 2:
                 return frozenset({1})
+            if 'road' not in known:
+                raise SettingsError(
+                    'mask_classes: found none, and the model has no class road, which that means; '
+                    f'expected some of {list(known)}: set mask_classes to what the mask shall '
+                    'mark.')
             names = ('road',)
         if unknown := [name for name in names if name not in known]:
             raise SettingsError(
@@ -452,7 +461,7 @@ class Segmenter:
 
     def output_hw(self, frame_hw: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of the results for a frame of a size, in pixels."""
-        return self._output_hw(frame_hw, self._settings)
+        return self._output_hw(frame_hw, self.settings)
 
     def _output_hw(self, frame_hw: tuple[int, int], settings: Settings) -> tuple[int, int]:
         return frame_hw if settings.output_size == 'input' else self.contract.input_hw
@@ -493,6 +502,8 @@ class Segmenter:
         ------
         ValueError
             If ``frame`` is not such an array.
+        SettingsError
+            If the mask is wanted, and no class was named where there is no default.
         DeviceError
             If the device fails.
 
@@ -509,6 +520,9 @@ class Segmenter:
         if wanted is None:
             wanted = Wanted(labels=True, confidence=self.has_confidence)
         settings, mask_classes = self._state
+        if mask_classes is None:
+            mask_classes = (self.mask_class_ids(settings.mask_classes) if wanted.mask
+                            else frozenset())
         started = time.perf_counter()
         frame_hw = frame.shape[0], frame.shape[1]
         place = placement(

@@ -354,11 +354,34 @@ def test_default_mask_class(tmp_path: Path) -> None:
     path = without_contract(tmp_path, PIXELWISE)
     assert Segmenter.load(path, class_names=['a', 'b']).mask_class_ids(()) == {1}
     path = without_contract(tmp_path, THREE)
-    with pytest.raises(SettingsError, match=r"mask_classes: found \['road'\], expected some of "):
-        Segmenter.load(path, class_names=['a', 'b', 'c'])
+    with pytest.raises(SettingsError, match=(
+            r"mask_classes: found none, and the model has no class road, .*expected some of "
+            r"\['a', 'b', 'c'\]: set mask_classes")):
+        Segmenter.load(path, class_names=['a', 'b', 'c'], settings=Settings())
     named = Segmenter.load(
         path, class_names=['a', 'b', 'c'], settings=Settings(mask_classes=('c',)))
     assert named.mask_class_ids(named.settings.mask_classes) == {2}
+
+
+@pytest.mark.parametrize('kind', ['logits', 'labels'])
+def test_labels_need_no_mask_class(tmp_path: Path, kind: str) -> None:
+    toy = dataclasses.replace(THREE, kind=kind)
+    rgb = random_rgb(*toy.input_hw)
+    segmenter = Segmenter.load(
+        toy.save(tmp_path, class_names=('background', 'gravel', 'grass')), num_threads=1)
+    result = segmenter.segment(rgb)
+    np.testing.assert_array_equal(
+        np.unique(result.labels), np.unique(toy.scores(rgb).argmax(-1)))
+    assert result.mask is None and segmenter.settings == Settings()
+    with pytest.raises(SettingsError, match='mask_classes: found none, .* set mask_classes'):
+        segmenter.segment(rgb, wanted=MASK)
+    # Who sets something is told now, and not by the first frame; what was set before stays.
+    with pytest.raises(SettingsError, match='mask_classes: found none'):
+        segmenter.settings = Settings(fit='crop')
+    assert segmenter.settings == Settings()
+    segmenter.settings = Settings(mask_classes=('grass',))
+    labels = segmenter.segment(rgb, wanted=ALL if kind == 'logits' else Wanted(mask=True))
+    np.testing.assert_array_equal(labels.mask, np.where(labels.labels == 2, 255, 0))
 
 
 def test_labels_have_no_confidence_to_ask_for(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from tflite_models import Toy
 
 from bisenet_ros import benchmark
 from bisenet_ros.core.engine import LiteRtEngine
@@ -66,6 +67,15 @@ def test_model_without_classes_is_timed_alone(tmp_path, capsys):
     printed = capsys.readouterr()
     assert 'the network alone is timed' in printed.err
     assert 'invoke' in printed.out and 'host part' not in printed.out
+
+
+def test_models_of_any_classes_are_timed(tmp_path, capsys):
+    three = Toy(weights=((0, 0, 0), (1, 0, -1), (0, -1, 1)), bias=(3, -5, 0)).save(
+        tmp_path, class_names=('background', 'gravel', 'grass'))
+
+    assert benchmark.main([*SMALL, '--model', str(three)]) == 0
+
+    assert 'host part of frame' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('words', 'said'), [

@@ -18,6 +18,7 @@ from tflite_models import Toy
 from training import evaluate
 from training.class_matching import match
 from training.datasets import DatasetError, Tolerant
+from training.output_files import check_writable
 from training.predictors import open_predictor, parse_model, Prediction, TflitePredictor
 from training.scoring import paired_gap, score, Worst
 
@@ -241,6 +242,16 @@ def test_classes_of_a_keras_file(keras_file: Path) -> None:
         beside.unlink()
 
 
+def test_keras_file_takes_no_device(keras_file: Path) -> None:
+    from bisenet_ros.core.errors import ModelError
+    for device in ('usb:0', 'cpu'):
+        with pytest.raises(ModelError, match=(
+                rf'best\.keras@{device}: found the device {device} behind a \.keras file')):
+            open_predictor(f'{keras_file}@{device}')
+    # --device is for others, without a word on this one.
+    assert open_predictor(str(keras_file), 'usb').class_names == ROAD
+
+
 def test_file_that_is_no_keras_model_is_refused(tmp_path: Path) -> None:
     from bisenet_ros.core.errors import ModelError
     pytest.importorskip('keras', reason='keras is not installed')
@@ -375,6 +386,72 @@ def test_command_says_in_one_line_what_is_wrong(
     assert evaluate.main([part for pair in options.items() for part in pair]) == 1
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
+
+
+def test_model_of_other_classes_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ('background', 'gravel', 'grass')
+    model = Toy(weights=((0, 0, 0), (1, 0, -1), (0, -1, 1)), bias=(3, -5, 0)).save(
+        tmp_path, class_names=names)
+    taxonomy, classes = tmp_path / 'yard.json', tmp_path / 'classes.json'
+    taxonomy.write_text(json.dumps(names))
+    classes.write_text(json.dumps({'road': 'gravel', 'ground': 'grass', '*': 'background'}))
+    assert evaluate.main(['--model', str(model), '--taxonomy', str(taxonomy),
+                          '--on', f'synthetic:2,classes={classes}']) == 0
+    assert 'mean IoU 0.' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('option', ['--html', '--json'])
+def test_files_that_cannot_be_written_are_found_before_anything_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str,
+) -> None:
+    model = Toy().save(tmp_path)
+    for path, reason in ((tmp_path, 'Is a directory'), (model / 'no' / 'x', 'Not a directory')):
+        assert evaluate.main(
+            ['--model', str(model), '--on', 'synthetic:1', option, str(path)]) == 1
+        said = capsys.readouterr()
+        assert said.out == ''
+        assert f'{path}: cannot be written ({reason})' in said.err and said.err.count('\n') == 1
+
+
+def test_page_that_cannot_be_written_after_all_costs_no_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    html, scores = tmp_path / 'out' / 'a.html', tmp_path / 'a.json'
+
+    def too_late(*args: Any) -> Any:
+        html.mkdir()
+        return evaluated(*args)
+
+    evaluated = evaluate.evaluate
+    monkeypatch.setattr(evaluate, 'evaluate', too_late)
+    assert evaluate.main(['--model', str(Toy().save(tmp_path)), '--on', 'synthetic:1',
+                          '--html', str(html), '--json', str(scores)]) == 1
+    assert json.loads(scores.read_text())['sets']
+    assert f'{html}: cannot be written' in capsys.readouterr().err
+
+
+def test_check_leaves_a_file_as_it_is(tmp_path: Path) -> None:
+    old, new = tmp_path / 'old', tmp_path / 'folder' / 'new'
+    old.write_text('text')
+    for path in (old, new):
+        check_writable(path)
+    assert old.read_text() == 'text'
+    assert new.parent.is_dir() and not list(new.parent.iterdir())
+
+
+def test_interrupted_command_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, 'score', interrupted)
+    assert evaluate.main(['--model', str(Toy().save(tmp_path)), '--on', 'synthetic:1',
+                          '--json', str(tmp_path / 'a.json')]) == 130
+    assert capsys.readouterr().err == 'interrupted: not all is scored and written.\n'
+    assert not (tmp_path / 'a.json').exists()
 
 
 def test_third_party_model_is_scored_on_road_alone(

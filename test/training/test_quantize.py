@@ -17,7 +17,9 @@ pytest.importorskip('ai_edge_litert', reason='ai-edge-litert is not installed: n
 
 from bisenet_ros.core.contract import contract_path, read_contract  # noqa: E402
 from training import quantize  # noqa: E402
-from training.calibration import Agreement, agreement, choose, Plan, Pool, sqnr_db  # noqa: E402
+from training.calibration import (  # noqa: E402
+    Agreement, agreement, choose, Plan, PLANS, Pool, sqnr_db,
+)
 from training.datasets import SyntheticDrive  # noqa: E402
 from training.finished_run import FinishedRun, QuantizationError, read_run  # noqa: E402
 from training.layer_errors import (  # noqa: E402
@@ -110,6 +112,28 @@ def test_small_sets_hold_out_half() -> None:
         Pool([Numbered(1)], held_out=1)
 
 
+def test_plans_are_of_the_frames_that_there_are() -> None:
+    pool = Pool([Numbered(20)], held_out=10)
+    assert pool.plans(PLANS) == (Plan(10), Plan(10, 'augmented'), Plan(10, 'both'))
+    assert pool.plans((Plan(4), Plan(10), Plan(11))) == (Plan(4), Plan(10))
+
+
+@pytest.mark.parametrize(('asked', 'used'), [(2, 2), (5, 6), (20, 13)])
+def test_fixed_calibration_tells_the_frames_it_used(
+    asked: int, used: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sets = [Numbered(3), Numbered(30, 100)]
+    seen: list[int] = []
+
+    def convert(model: Any, frames: Iterator[npt.NDArray[np.float32]]) -> bytes:
+        seen.extend(numbers(frames))
+        return b''
+
+    monkeypatch.setattr(quantize, 'quantize', convert)
+    _, told = quantize.calibrated(finished(network()), sets, Plan(asked))
+    assert len(seen) == used and told == {'calibration': f'{used} whole'}
+
+
 def test_every_calibration_frame_spans_the_input_range() -> None:
     pool = Pool([Numbered(4, 100)], held_out=1)
     for views in ('whole', 'augmented', 'both'):
@@ -178,8 +202,15 @@ def test_temperature_needs_a_last_convolution() -> None:
     last = keras.layers.Conv2D(2, 1, activation='sigmoid', name='sure')(image)
     with pytest.raises(QuantizationError, match=r"come from the layer 'sure' \(Conv2D\)"):
         fold(keras.Model(image, last), 2.0)
-    with pytest.raises(QuantizationError, match='found -1.0, expected a positive number'):
-        fold(network(), -1.0)
+
+
+@pytest.mark.parametrize('value', [-1.0, 0.0, float('nan'), float('inf')])
+def test_temperature_is_a_finite_number_above_0(value: float) -> None:
+    model = network()
+    before = logits_of(model)
+    with pytest.raises(QuantizationError, match=f'found {value}, expected a finite number above'):
+        fold(model, value)
+    np.testing.assert_array_equal(logits_of(model), before)
 
 
 def test_shipped_architecture_takes_a_temperature() -> None:
@@ -357,6 +388,7 @@ def test_labels_do_not_depend_on_the_temperature(run_folder: Path, tmp_path: Pat
     ({'--frames': '0'}, '--frames: found 0, expected at least 1'),
     ({'--layers': 'a.txt'}, "--layers: found 'a.txt', expected a .csv or .json name"),
     ({'--temperature': 'hot'}, "--temperature: found 'hot', expected none, auto or a number"),
+    ({'--temperature': 'nan'}, 'temperature: found nan, expected a finite number above 0'),
     ({'--score': 'nothing'}, "data set: found 'nothing'"),
 ])
 def test_command_says_in_one_line_what_is_wrong(
@@ -368,3 +400,117 @@ def test_command_says_in_one_line_what_is_wrong(
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
     assert not (tmp_path / 'm.tflite').exists()
+
+
+def test_contract_replaces_contracts_alone(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    taxonomy = tmp_path / 'yard.json'
+    taxonomy.write_text('["background", "gravel", "grass"]')
+    command = ['--run', str(run_folder), '--output', str(tmp_path / 'yard.tflite'),
+               '--frames', '2']
+    assert quantize.main(command) == 1
+    error = capsys.readouterr().err
+    assert f'{taxonomy}: found a file that is no contract' in error and error.count('\n') == 1
+    assert taxonomy.read_text().startswith('["background"')
+    taxonomy.unlink()
+    assert quantize.main(command) == quantize.main(command) == 0
+
+
+def test_layers_of_a_single_frame_cost_no_scores(run_folder: Path, tmp_path: Path) -> None:
+    output, layers = tmp_path / 'model.tflite', tmp_path / 'layers.csv'
+    assert quantize.main([
+        '--run', str(run_folder), '--output', str(output), '--calibrate', 'synthetic:1',
+        '--layers', str(layers)]) == 0
+    assert len(layers.read_text().splitlines()) == 4
+    told = read_contract(contract_path(output)).provenance
+    assert told['calibration'] == '1 whole' and 'synthetic:2:5' in told['road_iou']
+
+
+def test_layers_that_fail_cost_no_scores(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: Any) -> None:
+        raise QuantizationError('layers: found nothing')
+
+    monkeypatch.setattr(quantize, 'layer_errors', fail)
+    output = tmp_path / 'model.tflite'
+    assert quantize.main(['--run', str(run_folder), '--output', str(output), '--frames', '2',
+                          '--layers', str(tmp_path / 'layers.csv')]) == 1
+    assert capsys.readouterr().err.endswith('layers: found nothing\n')
+    assert 'road_iou' in read_contract(contract_path(output)).provenance
+
+
+@pytest.mark.parametrize('option', ['--output', '--layers'])
+def test_files_that_cannot_be_written_are_found_before_the_work(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, option: str,
+) -> None:
+    monkeypatch.setattr(quantize, 'read_run', None)  # called, it would be an error
+    path = run_folder / 'best.keras' / 'no' / ('m.tflite' if option == '--output' else 'l.csv')
+    options = {'--run': str(run_folder), '--output': str(tmp_path / 'm.tflite'), option: str(path)}
+    assert quantize.main([part for pair in options.items() for part in pair]) == 1
+    error = capsys.readouterr().err
+    assert f'{path}: cannot be written (Not a directory)' in error and error.count('\n') == 1
+
+
+def test_model_that_cannot_be_used_is_not_left_behind(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quantize, 'quantize', lambda model, frames: quantize.float_tflite(model))
+    output = tmp_path / 'model.tflite'
+    assert quantize.main(['--run', str(run_folder), '--output', str(output)]) == 1
+    assert f'{output}: ' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_command_ends_in_one_line(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SyntheticDrive, 'read', interrupted)  # within the converter
+    output = tmp_path / 'model.tflite'
+    assert quantize.main(['--run', str(run_folder), '--output', str(output)]) == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if 'interrupted' in line or 'Traceback' in line] == [
+        f'interrupted: {output} is not finished; the same command starts anew.']
+    assert not output.exists()
+
+
+# -- other classes -----------------------------------------------------------------------------
+
+
+def test_classes_without_a_road_are_trained_quantized_and_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tiny_training import eager_functions
+    from training import evaluate, train
+    taxonomy, classes = tmp_path / 'taxonomy.json', tmp_path / 'classes.json'
+    taxonomy.write_text(json.dumps(['background', 'gravel', 'grass']))
+    classes.write_text(json.dumps({'road': 'gravel', 'ground': 'grass', '*': 'background'}))
+    (tmp_path / 'tiny.py').write_text(
+        'from tiny_training import tiny_config\nfrom training.config import Phase\n'
+        'CONFIG = tiny_config(phases=(Phase((32, 64), 1),), images_per_epoch=2, batch_size=2)\n')
+    run, model = tmp_path / 'run', tmp_path / 'yard.tflite'
+    frames = f'synthetic:2:1,classes={classes}'
+    with eager_functions():
+        assert train.main([
+            '--config', str(tmp_path / 'tiny.py'), '--run', str(run), '--taxonomy', str(taxonomy),
+            '--dataset', f'synthetic:4,classes={classes}', '--validate', frames]) == 0
+    assert quantize.main(['--run', str(run), '--output', str(model), '--frames', '2']) == 0
+    contract = read_contract(contract_path(model))
+    assert contract.class_names == ('background', 'gravel', 'grass')
+    assert contract.provenance['mean_iou'][frames]['agreement'] > 0.9
+    report = tmp_path / 'report.json'
+    assert evaluate.main(['--model', str(model), '--on', frames, '--taxonomy', str(taxonomy),
+                          '--json', str(report)]) == 0
+    scores = json.loads(report.read_text())['sets'][frames]['models']['yard.tflite']['all']
+    assert set(scores['classes']) == set(contract.class_names)
+    assert scores['mean_iou'] == pytest.approx(
+        contract.provenance['mean_iou'][frames]['int8'], abs=1e-4)
+    assert 'mask_classes' not in capsys.readouterr().err

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,10 +63,43 @@ def test_a_start_from_elsewhere_is_refused(
 def test_the_first_failure_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
 
-    def run(words: list[str], check: bool) -> object:
-        ran.append(words[2])
-        return type('Done', (), {'returncode': 3})
+    def run(step: list[str]) -> int:
+        ran.append(step[0])
+        return 3
 
-    monkeypatch.setattr(rebuild.subprocess, 'run', run)
+    monkeypatch.setattr(rebuild, '_run', run)
     assert rebuild.main(['road_256x512', '--data', 'd', '--output', 'o']) == 3
     assert ran == ['training.train']
+
+
+#: A step that says when it runs, and takes its time to end after a Ctrl-C.
+STEP = '''
+import sys, time
+try:
+    print('running', flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)  # longer than subprocess waits of its own accord
+    print('ended by itself', flush=True)
+    sys.exit(130)
+'''
+
+
+def test_ctrl_c_lets_the_step_end_by_itself(tmp_path: Path) -> None:
+    (tmp_path / 'slow_step.py').write_text(STEP)
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, '-c', 'import sys; from training import rebuild\n'
+         'rebuild.commands = lambda *words: [["slow_step"], ["slow_step"]]\n'
+         'sys.exit(rebuild.main(["road_256x512", "--data", "d", "--output", "o"]))'],
+        cwd=root, env={**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{tmp_path}'},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    while process.stdout.readline() not in ('running\n', ''):
+        pass
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == 'ended by itself\n'
+    assert err.splitlines()[-1].startswith('interrupted: the same command goes on')
+    assert 'Traceback' not in err
