@@ -5,15 +5,23 @@ from __future__ import annotations
 import dataclasses
 import re
 import runpy
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from training.augment import Augmentation
 from training.datasets import DatasetError, Taxonomy, load_taxonomy
-from training.model import Architecture
+from training.model import Architecture, check_input_hw
 
 #: As ``Config.mark``: the mean over all classes.
 MEAN = 'mean'
+
+#: Keras dtype policies that the trainer is made for.
+PRECISIONS = ('float32', 'mixed_bfloat16')
+
+#: What running a configuration file raises when something in it is wrong.
+_WRONG_IN_FILE = (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError,
+                  LookupError, ArithmeticError, OSError)
 
 
 class ConfigError(ValueError):
@@ -142,24 +150,48 @@ class Config:
         self._check_classes()
         if not self.phases or not self.train or not self.validate:
             raise ConfigError('phases, train and validate must each name at least one entry.')
-        if self.images_per_epoch < self.batch_size:
-            raise ConfigError(
-                f'images_per_epoch: found {self.images_per_epoch}, expected at least a batch '
-                f'({self.batch_size}).')
+        self._check_phases()
+        for spec, weight in self.train:
+            if not 0 < weight < float('inf'):
+                raise ConfigError(
+                    f'train: found the weight {weight} of {spec!r}, expected a number above 0; '
+                    'leave out what is not to be trained on.')
         for name, found, least, below in (
+                ('batch_size', self.batch_size, 1, None),
+                ('loss_stride', self.loss_stride, 1, None),
+                ('learning_rate', self.learning_rate, 0.0, None),
+                ('booster_weight', self.booster_weight, 0.0, None),
                 ('ema_decay', self.ema_decay, 0.0, 1.0),
                 ('jaccard_weight', self.jaccard_weight, 0.0, None),
                 ('patience', self.patience, 0, None), ('pictures', self.pictures, 0, None),
                 ('cache_mb', self.cache_mb, 0, None), ('accumulate', self.accumulate, 1, None)):
-            if found < least or (below is not None and found >= below):
+            if not found >= least or (below is not None and found >= below):
                 raise ConfigError(
                     f'{name}: found {found}, expected at least {least}'
                     + ('.' if below is None else f' and below {below}.'))
+        if self.images_per_epoch < self.batch_size:
+            raise ConfigError(
+                f'images_per_epoch: found {self.images_per_epoch}, expected at least a batch '
+                f'({self.batch_size}).')
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f'precision: found {self.precision!r}, expected {" or ".join(PRECISIONS)}.')
         if not 0 <= self.sequence_balance <= 1:
             raise ConfigError(
                 f'sequence_balance: found {self.sequence_balance}, expected 0 to 1.')
         if self.on_bad not in ('stop', 'skip'):
             raise ConfigError(f'on_bad: found {self.on_bad!r}, expected stop or skip.')
+
+    def _check_phases(self) -> None:
+        for phase in self.phases:
+            try:
+                check_input_hw(phase.input_hw)
+            except ValueError as error:
+                raise ConfigError(f'phases: {error}') from error
+            if phase.epochs < 1:
+                raise ConfigError(
+                    f'phases: found {phase.epochs} epochs at {phase.input_hw[0]}x'
+                    f'{phase.input_hw[1]}, expected at least 1; leave out an empty phase.')
 
     def _check_classes(self) -> None:
         if (len(self.merge) != len(self.training_classes)
@@ -244,8 +276,8 @@ class Config:
 
     def with_taxonomy(self, taxonomy: str) -> Config:
         """Return the same run on all classes of a taxonomy, none merged, marked by their mean."""
-        if taxonomy == self.taxonomy:
-            return self
+        if taxonomy == self.taxonomy and self.merge == tuple(range(len(self.classes))):
+            return self if self.mark == MEAN else dataclasses.replace(self, mark=MEAN)
         classes = _taxonomy(taxonomy).classes
         return dataclasses.replace(
             self, taxonomy=taxonomy, classes=classes, merge=(),
@@ -298,6 +330,11 @@ def parse_weighted(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     return tuple(parsed)
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an exception says, cut to one line."""
+    return str(error).strip().partition('\n')[0]
+
+
 def load_config(path: Path) -> Config:
     """
     Read ``CONFIG`` from a Python file.
@@ -305,12 +342,22 @@ def load_config(path: Path) -> Config:
     Raises
     ------
     ConfigError
-        If the file is missing or holds no ``CONFIG`` of type ``Config``.
+        If the file is missing, cannot be run, or holds no ``CONFIG`` of type ``Config``.
 
     """
     if not path.is_file():
         raise ConfigError(f'{path}: no such configuration file; see training/configs/.')
-    found = runpy.run_path(str(path)).get('CONFIG')
+    try:
+        found = runpy.run_path(str(path)).get('CONFIG')
+    except (ConfigError, DatasetError):
+        raise  # says itself which setting is wrong
+    except _WRONG_IN_FILE as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+                 if frame.filename == str(path)]
+        where = f'{path}, line {lines[-1]}' if lines else f'{path}'
+        raise ConfigError(
+            f'{where}: found {type(error).__name__}: {first_line(error)}; expected Python that '
+            'sets CONFIG; see training/configs/.') from error
     if not isinstance(found, Config):
         raise ConfigError(
             f'{path}: found CONFIG of type {type(found).__name__}, expected '

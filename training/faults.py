@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from training.config import Config
+from training.config import Config, first_line
 
 #: How the backends name it: TensorFlow's exception, the status code of XLA, the CUDA driver.
 _OUT_OF_MEMORY = ('ResourceExhausted', 'RESOURCE_EXHAUSTED', 'OOM when allocating',
                   'CUDA out of memory', 'OutOfMemory')
+
+#: What reading JSON, NumPy's or Keras' archives raises when they were cut short or edited.
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 class TrainingError(RuntimeError):
@@ -63,6 +70,19 @@ def kept(epoch: int, folder: Path) -> str:
     return f'Epoch {epoch} is kept in {folder}.' if epoch else 'No epoch was finished.'
 
 
+@contextlib.contextmanager
+def intact(
+    path: Path, expected: str, advice: str, kind: type[Exception] = TrainingError,
+) -> Iterator[None]:
+    """Turn what reading a damaged file raises into one line."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise kind(
+            f'{path}: found a damaged file ({type(error).__name__}: {first_line(error)}), '
+            f'expected {expected}; {advice}.') from error
+
+
 def memory_advice(config: Config, epoch: int, folder: Path) -> str:
     """Say what to do when memory ran out."""
     height, width = config.phase_of(epoch).input_hw
@@ -75,8 +95,8 @@ def memory_advice(config: Config, epoch: int, folder: Path) -> str:
         ways.append("set precision to 'mixed_bfloat16'")
     return (f'epoch {epoch + 1}: out of memory at batch_size {config.batch_size}, input '
             f'{height}x{width}, {config.precision}; {", or ".join(ways)}. '
-            f'{kept(epoch, folder)} Use a new --run folder for other settings; --init {folder} '
-            'starts from its weights.')
+            f'{kept(epoch, folder)} Use a new --run folder for other settings'
+            + (f'; --init {folder} starts from its weights.' if epoch else '.'))
 
 
 def finite_advice(config: Config, epoch: int, batch: int | None, found: str, folder: Path) -> str:

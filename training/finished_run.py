@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from training.faults import intact
+
 
 class QuantizationError(RuntimeError):
     """A model cannot be quantized as asked."""
@@ -42,7 +44,7 @@ def read_run(folder: Path) -> FinishedRun:
     Raises
     ------
     QuantizationError
-        If it holds no finished epoch at the deployed size.
+        If it holds no finished epoch at the deployed size, or what it holds is damaged.
 
     """
     model_path, config_path = folder / 'best.keras', folder / 'config.json'
@@ -51,13 +53,16 @@ def read_run(folder: Path) -> FinishedRun:
             raise QuantizationError(
                 f'{path}: missing; expected a run folder of training.train with at least one '
                 'finished epoch at the deployed input size.')
-    described = json.loads(config_path.read_text())
-    config = described['config']
-    model = keras.models.load_model(model_path, compile=False)
-    return FinishedRun(
-        model, tuple(config['classes']), tuple(config['merge']), config['mark'],
-        tuple(spec for spec, _ in config['train']),
-        {'command': ' '.join(described['command']), 'commit': described['commit'],
-         'datasets': [spec for spec, _ in config['train']],
-         'selected_on': list(config['validate'])},
-        config.get('taxonomy', 'road'), config.get('on_bad', 'stop'))
+    advice = 'choose another run, or train again in a new folder'
+    with intact(model_path, 'a Keras model', advice, QuantizationError):
+        model = keras.models.load_model(model_path, compile=False)
+    with intact(config_path, 'the settings of a run', advice, QuantizationError):
+        described = json.loads(config_path.read_text())
+        config = described['config']
+        return FinishedRun(
+            model, tuple(config['classes']), tuple(config['merge']), config['mark'],
+            tuple(spec for spec, _ in config['train']),
+            {'command': ' '.join(described['command']), 'commit': described['commit'],
+             'datasets': [spec for spec, _ in config['train']],
+             'selected_on': list(config['validate'])},
+            config.get('taxonomy', 'road'), config.get('on_bad', 'stop'))

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from training.config import Config
-from training.faults import TrainingError
+from training.config import Config, first_line
+from training.faults import DAMAGED, TrainingError, intact
 from training.losses import jaccard_loss, ohem_cross_entropy
 from training.model import BOOSTERS, SIZE_MULTIPLE, Architecture, build, transfer_weights
 
@@ -182,9 +182,9 @@ def _saved(file: Path) -> keras.Model:
             f'init: {file} is missing; expected a run folder or a .keras file.')
     try:
         return keras.models.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error).partition('\n')[0]
-        raise TrainingError(f'init: {file} cannot be read as a Keras model: {reason}') from error
+    except DAMAGED as error:
+        raise TrainingError(
+            f'init: {file} cannot be read as a Keras model: {first_line(error)}') from error
 
 
 def _last_epoch(folder: Path) -> keras.Model:
@@ -194,12 +194,15 @@ def _last_epoch(folder: Path) -> keras.Model:
         if not file.is_file():
             raise TrainingError(
                 f'init: {file} is missing; expected a run folder with a finished epoch.')
-    found = json.loads(described.read_text())['config']['architecture']
-    architecture = Architecture(**{
-        name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    advice = 'give --init another run or a .keras file'
+    with intact(described, 'the settings of a run', advice):
+        found = dict(json.loads(described.read_text())['config']['architecture'])
+        architecture = Architecture(**{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()})
     # No weight depends on the input's size.
     source = build(architecture, (SIZE_MULTIPLE, SIZE_MULTIPLE), boosters=True)
-    with np.load(checkpoint) as stored:
+    with intact(checkpoint, 'the last epoch of a run', advice), np.load(checkpoint) as stored:
         # Averaged weights are what was scored and deployed, where there are any.
         kind = 'a' if 'a0' in stored else 'v'
         values = [stored[f'{kind}{index}'] for index in range(len(source.weights))]

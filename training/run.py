@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from keras import ops
 from training.averaging import WeightAverage
 from training.config import Config
 from training.events import EventFile
-from training.faults import TrainingError
+from training.faults import TrainingError, intact
 from training.model import deployable
 from training.provenance import commit
 
@@ -42,7 +43,7 @@ class Run:
     Parameters
     ----------
     folder : Path
-        Created if it is not there.
+        ``claim`` creates it if it is not there.
     config : Config
     command : list of str
         What was typed; kept with the run.
@@ -52,7 +53,8 @@ class Run:
     Raises
     ------
     TrainingError
-        If the folder belongs to another configuration.
+        If the folder belongs to another configuration, its settings are damaged, or, whenever
+        something is stored, it cannot be written to.
 
     """
 
@@ -60,32 +62,52 @@ class Run:
         self, folder: Path, config: Config, command: list[str], writes: bool = True,
     ) -> None:
         self.folder, self.config, self._writes = folder, config, writes
+        self._command = command
         self.history: list[dict[str, Any]] = []
         self.best = -1.0
         self.best_epoch = 0
         self.epoch = 0
         self._events: EventFile | None = None
-        described = json.loads(json.dumps(dataclasses.asdict(config)))
-        path = folder / 'config.json'
-        if path.is_file():
+        self._described = json.loads(json.dumps(dataclasses.asdict(config)))
+        if self._settings.is_file():
             defaults = {field.name: field.default for field in dataclasses.fields(Config)}
             defaults = json.loads(json.dumps({
                 **defaults, 'architecture': dataclasses.asdict(type(config.architecture)()),
                 'augmentation': dataclasses.asdict(type(config.augmentation)())}, default=str))
-            found = with_defaults(json.loads(path.read_text())['config'], defaults)
-            if changed := [key for key in described if described[key] != found[key]]:
+            with intact(self._settings, 'the settings of a run',
+                        'restore it, or choose another --run folder'):
+                found = with_defaults(json.loads(self._settings.read_text())['config'], defaults)
+                changed = [key for key, value in self._described.items() if value != found[key]]
+            if changed:
                 raise TrainingError(
-                    f'{path}: this run was begun with other settings ({", ".join(changed)}); '
-                    'choose another --run folder, or start from the same configuration.')
-        elif writes:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._write(path, json.dumps({
-                'command': command, 'commit': commit(), 'config': described}, indent=2))
+                    f'{self._settings}: this run was begun with other settings '
+                    f'({", ".join(changed)}); choose another --run folder, or start from the same '
+                    'configuration.')
 
-    def _write(self, path: Path, text: str) -> None:
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(text)
-        os.replace(temporary, path)
+    def claim(self) -> None:
+        """Make the folder that of this configuration, unless it already is."""
+        if not self._settings.is_file():
+            text = json.dumps({'command': self._command, 'commit': commit(),
+                               'config': self._described}, indent=2)
+            self._replace(self._settings, lambda file: file.write_text(text))
+
+    def _replace(self, path: Path, write: Callable[[Path], object]) -> None:
+        # A temporary file keeps its ending: what is written depends on it.
+        if not self._writes:
+            return
+        temporary = path.with_name(f'{path.stem}.tmp{path.suffix}')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise TrainingError(
+                f'{path}: found that it cannot be written ({error.strerror or error}), expected a '
+                'folder for the run; make room there, or choose another --run folder.') from error
+
+    @property
+    def _settings(self) -> Path:
+        return self.folder / 'config.json'
 
     @property
     def checkpoint(self) -> Path:
@@ -103,27 +125,30 @@ class Run:
         Raises
         ------
         TrainingError
-            If the checkpoint is of another network.
+            If the checkpoint is damaged, or of another network.
 
         """
         if not self.checkpoint.is_file():
             return False
-        with np.load(self.checkpoint) as stored:
+        with intact(self.checkpoint, 'the last epoch of this run',
+                    'delete it to begin anew, or choose another --run folder'), \
+                np.load(self.checkpoint) as archive:
+            stored = dict(archive)
             state = json.loads(str(stored['state']))
-            variables = model.weights + model.optimizer.variables
-            shapes = [stored[f'v{index}'].shape for index in range(len(variables))
-                      if f'v{index}' in stored]
-            if shapes != [tuple(variable.shape) for variable in variables]:
-                raise TrainingError(
-                    f'{self.checkpoint}: found {len(shapes)} of {len(variables)} variables, or '
-                    'other shapes; expected the network of config.json. Choose another --run '
-                    'folder.')
-            for index, variable in enumerate(variables):
-                variable.assign(stored[f'v{index}'])
-            if average is not None:
-                average.restore(
-                    [stored[f'a{index}'] for index in range(len(model.weights))],
-                    state['average_batches'])
+        variables = model.weights + model.optimizer.variables
+        shapes = [stored[f'v{index}'].shape for index in range(len(variables))
+                  if f'v{index}' in stored]
+        if shapes != [tuple(variable.shape) for variable in variables]:
+            raise TrainingError(
+                f'{self.checkpoint}: found {len(shapes)} of {len(variables)} variables, or '
+                'other shapes; expected the network of config.json. Choose another --run '
+                'folder.')
+        for index, variable in enumerate(variables):
+            variable.assign(stored[f'v{index}'])
+        if average is not None:
+            average.restore(
+                [stored[f'a{index}'] for index in range(len(model.weights))],
+                state['average_batches'])
         self.epoch, self.best = state['epoch'], state['best']
         self.best_epoch = state.get('best_epoch', self.epoch)
         self.history = state['history']
@@ -139,32 +164,20 @@ class Run:
         if average is not None:
             arrays |= {f'a{index}': value for index, value in enumerate(average.values)}
             state['average_batches'] = average.batches
-        if not self._writes:
-            return
-        temporary = self.folder / 'checkpoint.tmp.npz'
-        np.savez(temporary, state=json.dumps(state), **arrays)
-        os.replace(temporary, self.checkpoint)
+        self._replace(
+            self.checkpoint, lambda file: np.savez(file, state=json.dumps(state), **arrays))
         self._write_history()
 
     def save_best(self, model: keras.Model) -> None:
         """Store the deployable float model."""
         # On a cluster all processes have to set a variable together: each builds the model.
         best = deployable(model, self.config.architecture, self.config.input_hw)
-        if not self._writes:
-            return
-        temporary = self.folder / 'best.tmp.keras'
-        best.save(temporary)
-        os.replace(temporary, self.folder / 'best.keras')
+        self._replace(self.folder / 'best.keras', best.save)
 
     def save_picture(self, png: bytes) -> None:
         """Store the picture of this epoch's predictions."""
-        if not self._writes:
-            return
-        folder = self.folder / 'pictures'
-        folder.mkdir(exist_ok=True)
-        temporary = folder / 'picture.tmp'
-        temporary.write_bytes(png)
-        os.replace(temporary, folder / f'epoch_{self.epoch:03d}.png')
+        self._replace(self.folder / 'pictures' / f'epoch_{self.epoch:03d}.png',
+                      lambda file: file.write_bytes(png))
 
     def write_events(self, scalars: dict[str, float]) -> None:
         """Add this epoch's figures to the event file that TensorBoard reads."""
@@ -175,14 +188,14 @@ class Run:
         self._events.scalars(self.epoch, scalars)
 
     def _write_history(self) -> None:
-        if not self.history or not self._writes:
-            return
-        temporary = self.folder / 'history.tmp'
-        with temporary.open('w', newline='') as file:
-            writer = csv.DictWriter(file, list(self.history[0]))
-            writer.writeheader()
-            writer.writerows(self.history)
-        os.replace(temporary, self.folder / 'history.csv')
+        def write(path: Path) -> None:
+            with path.open('w', newline='') as file:
+                writer = csv.DictWriter(file, list(self.history[0]))
+                writer.writeheader()
+                writer.writerows(self.history)
+
+        if self.history:
+            self._replace(self.folder / 'history.csv', write)
 
     def draw_curve(self) -> None:
         """Draw loss and validation IoU over the epochs, where matplotlib is installed."""

@@ -91,6 +91,8 @@ class Trainer:
                   f'best {config.mark} IoU {self.run.best:.4f}', flush=True)
         else:
             self._begin()
+        # Not before: a mistyped --init must not make the folder that of a run never begun.
+        self.run.claim()
         self._first, self._seconds_per_pixel = self.run.epoch, 0.0
 
     def _open(self, root: Path | None) -> None:

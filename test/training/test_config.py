@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
-from tiny_training import TINY, tiny_config  # noqa: E402
+from tiny_training import SOURCE, TINY, tiny_config  # noqa: E402
 
 from training import rebuild  # noqa: E402
 from training.config import Config, ConfigError, Phase, load_config, parse_weighted  # noqa: E402
@@ -42,6 +43,19 @@ ROOT = Path(__file__).resolve().parents[2]
     ({'on_bad': 'ignore'}, "on_bad: found 'ignore', expected stop or skip"),
     ({'architecture': dataclasses.replace(TINY, booster_classes=3)},
      r'architecture\.booster_classes: found 3, expected 0, or one for each of'),
+    ({'phases': (Phase((33, 70), 1),)},
+     'phases: input_hw: found 33x70, expected a height and a width that are multiples of 32'),
+    ({'phases': (Phase((32, 32), 1), Phase((32, 64), 0))},
+     'phases: found 0 epochs at 32x64, expected at least 1; leave out'),
+    ({'batch_size': 0}, 'batch_size: found 0, expected at least 1'),
+    ({'loss_stride': 0}, 'loss_stride: found 0, expected at least 1'),
+    ({'learning_rate': -1.0}, 'learning_rate: found -1.0, expected at least 0'),
+    ({'learning_rate': float('nan')}, 'learning_rate: found nan, expected at least 0'),
+    ({'booster_weight': -1.0}, 'booster_weight: found -1.0, expected at least 0'),
+    ({'train': (('synthetic:8', 1.0), ('synthetic:4', 0.0))},
+     "train: found the weight 0.0 of 'synthetic:4', expected a number above 0; leave out"),
+    ({'train': (('synthetic:8', -1.0),)}, "train: found the weight -1.0 of 'synthetic:8'"),
+    ({'precision': 'float17'}, "precision: found 'float17', expected float32 or mixed_bfloat16"),
     ({'images_per_epoch': 3}, r'images_per_epoch: found 3, expected at least a batch \(4\)'),
 ])
 def test_configurations_that_cannot_train_are_refused(
@@ -57,6 +71,49 @@ def test_configuration_files_that_hold_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'empty.py').write_text('CONFIG = 3\n')
     with pytest.raises(ConfigError, match=r'empty\.py: found CONFIG of type int, expected'):
         load_config(tmp_path / 'empty.py')
+
+
+@pytest.mark.parametrize(('source', 'message'), [
+    ('CONFIG = (', r"broken\.py: found SyntaxError: '\(' was never closed .*line 1.*; expected"),
+    ('\nimport nothere\n',
+     r"broken\.py, line 2: found ModuleNotFoundError: No module named 'nothere'; expected"),
+    ('from training.model import PRESETS\nPRESETS["raod"]\n',
+     r"broken\.py, line 2: found KeyError: 'raod'; expected Python that sets CONFIG; see train"),
+    ('raise ValueError("one\\ntwo")', r'line 1: found ValueError: one; expected'),
+    ('from training.config import Config\nCONFIG = Config(archtecture=3)\n',
+     r"line 2: found TypeError: .* unexpected keyword argument 'archtecture'; expected"),
+])
+def test_configuration_files_that_cannot_be_run_are_refused(
+    tmp_path: Path, source: str, message: str,
+) -> None:
+    path = tmp_path / 'broken.py'
+    path.write_text(source)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_setting_that_a_file_gets_wrong_is_named(tmp_path: Path) -> None:
+    path = tmp_path / 'tiny.py'
+    path.write_text(SOURCE.replace('batch_size=4', 'batch_size=0'))
+    with pytest.raises(ConfigError, match='^batch_size: found 0, expected at least 1'):
+        load_config(path)
+
+
+@pytest.mark.parametrize('path', sorted(
+    path for path in (ROOT / 'training' / 'configs').glob('*.py')
+    if (ROOT / 'docs' / 'figures' / f'{path.stem}_history.csv').is_file()),
+    ids=lambda path: path.stem)
+def test_notes_name_the_epoch_that_the_history_would_choose(path: Path) -> None:
+    config = load_config(path)
+    with (ROOT / 'docs' / 'figures' / f'{path.stem}_history.csv').open(newline='') as file:
+        rows = [row for row in csv.DictReader(file)
+                if row['input_hw'] == '{}x{}'.format(*config.input_hw)]
+    best = max(rows, key=lambda row: sum(float(row[f'iou {spec}']) for spec in config.validate))
+    note = ' '.join(path.read_text().split('"""')[1].split())
+    assert f'epoch {best["epoch"]}' in note
+    for spec in config.validate:
+        assert f'{float(best[f"iou {spec}"]):.3f} on {spec}' in note
 
 
 @pytest.mark.parametrize(
@@ -106,6 +163,19 @@ def test_another_taxonomy_takes_all_its_classes() -> None:
     assert config.with_taxonomy('camvid11') is config
     with pytest.raises(ConfigError, match="taxonomy: found 'camvid12', expected road, camvid11"):
         config.with_taxonomy('camvid12')
+
+
+def test_the_same_taxonomy_is_unmerged_and_chosen_by_the_mean() -> None:
+    """`--taxonomy road` on a configuration that merges road's classes into two."""
+    config = tiny_config()
+    assert config.taxonomy == 'road' and len(config.classes) == 2
+    config = config.with_taxonomy('road')
+    assert config.classes == config.training_classes and len(config.classes) == 4
+    assert config.merge == (0, 1, 2, 3) and config.mark == 'mean'
+    assert config.architecture.num_classes == 4
+    # Unmerged already, but chosen by one class: only that changes.
+    weighted = dataclasses.replace(config, mark='road', class_weights=(1.0, 2.0, 3.0, 4.0))
+    assert weighted.with_taxonomy('road') == dataclasses.replace(weighted, mark='mean')
 
 
 @pytest.mark.parametrize(('epochs', 'wanted'), [

@@ -205,6 +205,24 @@ def test_a_run_hands_on_all_weights_and_the_averaged_ones_where_there_are_any(
         np.testing.assert_array_equal(found, wanted.numpy() + 1)
 
 
+def test_damaged_runs_are_refused_as_a_start(tmp_path: Path) -> None:
+    model = build(TINY, (32, 32), boosters=True)
+    run = finished_run(tmp_path / 'run', TINY, model)
+    checkpoint = run / 'checkpoint.npz'
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:5000])
+    with pytest.raises(TrainingError, match=(
+            r'checkpoint\.npz: found a damaged file \(BadZipFile: File is not a zip file\), '
+            'expected the last epoch of a run; give --init another run or a .keras file')):
+        initialize(model, run)
+    checkpoint.write_bytes(whole)
+    for text in ('{"config": {"archit', '{}', '{"config": {"architecture": {"colour": 1}}}'):
+        (run / 'config.json').write_text(text)
+        with pytest.raises(TrainingError, match=(
+                r'config\.json: found a damaged file \(.*\), expected the settings of a run')):
+            initialize(model, run)
+
+
 def test_starts_that_fit_nothing_are_refused(tmp_path: Path) -> None:
     model = build(TINY, (32, 32), boosters=True)
     path = tmp_path / 'best.keras'
@@ -212,9 +230,14 @@ def test_starts_that_fit_nothing_are_refused(tmp_path: Path) -> None:
         initialize(model, tmp_path)
     with pytest.raises(TrainingError, match=r'best\.keras is missing; expected a run folder or a'):
         initialize(model, path)
-    path.write_bytes(b'not a model')
-    with pytest.raises(TrainingError, match=r'best\.keras cannot be read as a Keras model: '):
-        initialize(model, path)
+    source = deployable(model, TINY, (32, 32))
+    source.save(path)
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 255  # the archive's own sum no longer holds
+    for content in (b'not a model', flipped):
+        path.write_bytes(content)
+        with pytest.raises(TrainingError, match=r'best\.keras cannot be read as a Keras model: '):
+            initialize(model, path)
     image = keras.Input((4,))
     keras.Model(image, keras.layers.Dense(2)(image)).save(path)
     with pytest.raises(TrainingError, match='has no layer that fits by name and shape'):

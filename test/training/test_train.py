@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +35,7 @@ from training.metrics import ConfusionMatrix, labels_from_logits  # noqa: E402
 from training.model import Architecture, deployable  # noqa: E402
 from training.optimization import build_trainable  # noqa: E402
 from training.run import COLUMNS, Run  # noqa: E402
-from training.train import main, score, train  # noqa: E402
+from training.train import Trainer, main, score, train  # noqa: E402
 from training.validation import marked_iou  # noqa: E402
 
 pytestmark = pytest.mark.training
@@ -170,7 +172,7 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
 
     # What a kill while writing leaves behind must not matter either.
     (folder / 'checkpoint.tmp.npz').write_bytes(b'half a checkp')
-    (folder / 'history.tmp').write_text('epo')
+    (folder / 'history.tmp.csv').write_text('epo')
     assert main(command) == 0
     resumed = history(folder)
     assert resumed[0] == rows[0]
@@ -379,8 +381,8 @@ def test_start_from_another_run_with_other_classes(
 
 def test_folder_of_another_configuration_is_refused(tmp_path: Path, config_path: Path) -> None:
     config = load_config(config_path)
-    Run(tmp_path, config, ['one'])
-    Run(tmp_path, config, ['two'])  # the same again is welcome
+    Run(tmp_path, config, ['one']).claim()
+    Run(tmp_path, config, ['two']).claim()  # the same again is welcome
     assert json.loads((tmp_path / 'config.json').read_text())['command'] == ['one']
     other = dataclasses.replace(config, seed=4, learning_rate=0.01)
     with pytest.raises(TrainingError, match=r'begun with other settings \(learning_rate, seed\)'):
@@ -399,6 +401,69 @@ def test_command_says_in_one_line_what_is_wrong(
     error = capsys.readouterr().err
     assert 'BISENET_DATA' in error and error.count('\n') == 1
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('changes', [{'init': 'nope'}, {'freeze': ('nothing',)}])
+def test_a_mistyped_start_leaves_the_folder_free(tmp_path: Path, changes: dict[str, Any]) -> None:
+    folder = tmp_path / 'run'
+    with pytest.raises(TrainingError, match='nope is missing|no layer fits'):
+        Trainer(tiny_config(**changes), None, folder, ['wrong'])
+    assert not folder.exists()
+    Trainer(tiny_config(), None, folder, ['right'])
+    described = json.loads((folder / 'config.json').read_text())
+    assert described['command'] == ['right'] and described['config']['init'] == ''
+
+
+def test_damaged_runs_are_refused_in_one_line(
+    finished: Path, config_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / 'run'
+    shutil.copytree(finished, folder)
+    command = ['--config', str(config_path), '--run', str(folder)]
+    checkpoint = folder / 'checkpoint.npz'
+    whole = checkpoint.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for content in (whole[:5000], b'', flipped):
+        checkpoint.write_bytes(content)
+        assert main(command) == 1
+        error = capsys.readouterr().err.strip()
+        assert re.fullmatch(
+            rf'{re.escape(str(checkpoint))}: found a damaged file \((BadZipFile|EOFError): .*\), '
+            'expected the last epoch of this run; delete it to begin anew, or choose another '
+            r'--run folder\.', error.splitlines()[-1])
+        assert 'Traceback' not in error
+    settings = folder / 'config.json'
+    for text in (settings.read_text()[:300], '[]'):
+        settings.write_text(text)
+        with pytest.raises(TrainingError, match=(
+                r'config\.json: found a damaged file \((JSONDecodeError|TypeError): .*\), '
+                'expected the settings of a run; restore it, or choose another --run folder')):
+            Run(folder, load_config(config_path), [])
+
+
+@pytest.mark.parametrize('inside', ['', 'run'])
+def test_a_run_folder_that_is_a_file_is_refused(tmp_path: Path, inside: str) -> None:
+    (tmp_path / 'file').write_text('precious')
+    run = Run(tmp_path / 'file' / inside, tiny_config(), [])
+    with pytest.raises(TrainingError, match=(
+            r'config\.json: found that it cannot be written \((File exists|Not a directory)\), '
+            'expected a folder for the run; make room there, or choose another --run folder')):
+        run.claim()
+    assert (tmp_path / 'file').read_text() == 'precious'
+
+
+def test_a_disk_that_is_full_ends_a_run_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(np, 'savez', full)
+    run = Run(tmp_path, tiny_config(), [])
+    run.claim()
+    with pytest.raises(TrainingError, match=r'checkpoint\.npz: .* \(No space left on device\)'):
+        run.save(build_trainable(tiny_config(), (32, 32)))
 
 
 # -- score ------------------------------------------------------------------------------------
@@ -436,7 +501,7 @@ def test_mean_mark_leaves_out_classes_that_never_occur() -> None:
 
 def test_augmentation_is_part_of_the_configuration(tmp_path: Path, config_path: Path) -> None:
     config = load_config(config_path)
-    Run(tmp_path, config, [])
+    Run(tmp_path, config, []).claim()
     with pytest.raises(TrainingError, match=r'other settings \(augmentation\)'):
         Run(tmp_path, dataclasses.replace(config, augmentation=Augmentation(blur=0.9)), [])
 
@@ -444,7 +509,7 @@ def test_augmentation_is_part_of_the_configuration(tmp_path: Path, config_path: 
 def test_runs_of_an_older_version_go_on(tmp_path: Path) -> None:
     """What config.json does not name yet counts as today's default."""
     config = tiny_config()
-    Run(tmp_path, config, [])
+    Run(tmp_path, config, []).claim()
     path = tmp_path / 'config.json'
     described = json.loads(path.read_text())
     for name in ('ema_decay', 'patience', 'taxonomy', 'freeze'):

@@ -10,6 +10,7 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 
 from tiny_training import tiny_config  # noqa: E402
 
+from training.config import Phase  # noqa: E402
 from training.faults import (  # noqa: E402
     Interrupted, finite_advice, is_out_of_memory, memory_advice,
 )
@@ -41,7 +42,11 @@ def test_advice_names_only_what_can_be_changed() -> None:
     text = memory_advice(one, 0, Path('runs/x'))
     assert text.startswith('epoch 1: out of memory at batch_size 1, input 32x32, mixed_bfloat16;')
     assert 'halve' not in text and 'set precision' not in text
-    assert 'No epoch was finished.' in text
+    # There is no epoch whose weights another run could start with.
+    assert text.endswith('No epoch was finished. Use a new --run folder for other settings.')
+    text = memory_advice(tiny_config(phases=(Phase((32, 32), 2),)), 1, Path('runs/x'))
+    assert text.endswith('Epoch 1 is kept in runs/x. Use a new --run folder for other settings; '
+                         '--init runs/x starts from its weights.')
     text = finite_advice(tiny_config(), 0, None, 'a weight is not finite', Path('runs/x'))
     assert text == ('epoch 1: a weight is not finite; lower learning_rate (now 0.05), or raise '
                     'warmup_steps (now 1). No epoch was finished. Use a new --run folder for '
