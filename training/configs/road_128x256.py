@@ -6,10 +6,10 @@ The weights of ``road_256x512``, trained on at the smaller size.
     python -m training.rebuild road_128x256 --data FOLDER --output FOLDER
 
 The run that was shipped, with the training code of commit cd82158: 13 minutes on 2 cores of an
-AMD EPYC (Zen 4) shared with quantization and scoring; 23 to 49 views a second. Best epoch 8 of 8, by
-the mean over both validation sets: road IoU 0.949 on camvid:val, 0.905 on idd_lite:val. Reported
-afterwards, never chosen on: camvid:test 0.913 (Seq05VD 0.922, 0001TP 0.866), int8. Its history:
-docs/figures/road_128x256_history.csv.
+AMD EPYC (Zen 4) shared with quantization and scoring; 23 to 49 views a second. Best epoch 8 of 8,
+by the mean over both validation sets: road IoU 0.949 on camvid:val, 0.905 on idd_lite:val.
+Reported afterwards, never chosen on: camvid:test 0.913 (Seq05VD 0.922, 0001TP 0.866), int8. Its
+history: docs/figures/road_128x256_history.csv.
 """
 
 from training.augment import Augmentation

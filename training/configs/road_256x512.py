@@ -8,11 +8,11 @@ often.
 
     python -m training.rebuild road_256x512 --data FOLDER --output FOLDER
 
-The run that was shipped, with the training code of commit cd82158: 84 minutes on 2 cores of an AMD
-EPYC (Zen 4), shared with tests; 8 to 17 views a second. Best epoch 18 of 18, by the mean over both
-validation sets: road IoU 0.966 on camvid:val, 0.923 on idd_lite:val. Reported afterwards, never
-chosen on: camvid:test 0.937 (Seq05VD 0.942, 0001TP 0.910), int8: what road_256x512_jaccard had. Its
-history: docs/figures/road_256x512_history.csv.
+The run that was shipped, with the training code of commit cd82158: 84 minutes on 2 cores of an
+AMD EPYC (Zen 4), shared with tests; 8 to 17 views a second. Best epoch 18 of 18, by the mean over
+both validation sets: road IoU 0.966 on camvid:val, 0.923 on idd_lite:val. Reported afterwards,
+never chosen on: camvid:test 0.937 (Seq05VD 0.942, 0001TP 0.910), int8: what road_256x512_jaccard
+had. Its history: docs/figures/road_256x512_history.csv.
 """
 
 from training.augment import Augmentation

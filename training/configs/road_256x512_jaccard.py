@@ -9,9 +9,9 @@ in the cross-entropy, and averaged over the run.
 
 once ``runs/road_256x512_views`` is there; ``python -m training.rebuild road_256x512`` trains all.
 
-The run that was used, and shipped for a while, with the training code of commit a532edd: 92 minutes
-on 2 cores of an AMD EPYC (Zen 4), shared with other trainings; 3 to 13 views a second. Best epoch
-13 of 14, by the mean over both validation sets: road IoU 0.966 on camvid:val, 0.921 on
+The run that was used, and shipped for a while, with the training code of commit a532edd: 92
+minutes on 2 cores of an AMD EPYC (Zen 4), shared with other trainings; 3 to 13 views a second.
+Best epoch 13 of 14, by the mean over both validation sets: road IoU 0.966 on camvid:val, 0.921 on
 idd_lite:val. Reported afterwards, never chosen on: camvid:test 0.937 (Seq05VD 0.943, 0001TP
 0.909), int8. Its history: docs/figures/road_256x512_jaccard_history.csv.
 """
