@@ -7,8 +7,6 @@ runtime and the middleware take inside is not seen. ``benchmarks/frame_path.py``
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tflite_models import Toy
+from traced_memory import traced_bytes
 
 from bisenet_ros.core.buffers import Scratch
 from bisenet_ros.core.contract import palette
@@ -43,50 +42,25 @@ OUTPUT_SETS = [('mask',), ('labels', 'confidence'), tuple(ENCODINGS)]
 
 def peak_bytes(work: Callable[[], object]) -> int:
     """Return the most memory that was held at once, above what was held before."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        work()
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    return peak - before
-
-
-def growth_bytes(work: Callable[[], object], times: int) -> int:
-    """Return what stays behind."""
-    tracemalloc.start()
-    try:
-        for _ in range(5):
-            work()
-        gc.collect()
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(times):
-            work()
-        gc.collect()
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    return after - before
-
-
-def frame_bgr(hw: tuple[int, int] = HD) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
+    return traced_bytes(work)[1]
 
 
 def held_bytes(work: Callable[[], object]) -> int:
     """Return what is still held behind some work, above what was held before."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        work()
-        gc.collect()
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    return after - before
+    return traced_bytes(work)[0]
+
+
+def growth_bytes(work: Callable[[], object], times: int) -> int:
+    """Return what stays behind."""
+    def repeated(count: int) -> None:
+        for _ in range(count):
+            work()
+
+    return traced_bytes(lambda: repeated(times), lambda: repeated(5))[0]
+
+
+def frame_bgr(hw: tuple[int, int] = HD) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
 
 
 class CountingInterpreter:

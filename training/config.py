@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from bisenet_ros.core.errors import first_line
 from training.augment import Augmentation
 from training.datasets import DatasetError, Taxonomy, load_taxonomy
 from training.model import Architecture, check_input_hw
@@ -328,11 +329,6 @@ def parse_weighted(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
                 f'--dataset: found the weight {number!r} in {text!r}, expected a number above 0.')
         parsed.append((spec, weight))
     return tuple(parsed)
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an exception says, cut to one line."""
-    return str(error).strip().partition('\n')[0]
 
 
 def load_config(path: Path) -> Config:

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.config import Config, first_line
+from bisenet_ros.core.errors import first_line
+from training.config import Config
 
 #: How the backends name it: TensorFlow's exception, the status code of XLA, the CUDA driver.
 _OUT_OF_MEMORY = ('ResourceExhausted', 'RESOURCE_EXHAUSTED', 'OOM when allocating',

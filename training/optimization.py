@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from training.config import Config, first_line
+from bisenet_ros.core.errors import first_line
+from training.config import Config
 from training.faults import DAMAGED, TrainingError, intact
 from training.losses import jaccard_loss, ohem_cross_entropy
 from training.model import BOOSTERS, SIZE_MULTIPLE, Architecture, build, transfer_weights

@@ -90,7 +90,7 @@ def epoch_plan(
         Frames to choose.
     rng : numpy.random.Generator
     shares : sequence of (float64[F] or None), optional
-        Of each data set: what share its frames have in it (``frame_shares``); none, or None for
+        Of each data set: what share its frames have in it (``balanced_shares``); none, or None for
         one data set: the same for all.
 
     Returns
@@ -128,7 +128,7 @@ def _by_share(
     return order[np.searchsorted(ends, steps, side='right')]
 
 
-def frame_shares(dataset: FrameDataset, balance: float) -> npt.NDArray[np.float64] | None:
+def balanced_shares(dataset: FrameDataset, balance: float) -> npt.NDArray[np.float64] | None:
     """
     Return what share each frame of a data set has in it.
 
@@ -199,7 +199,7 @@ class EpochBatches(keras.utils.PyDataset):
         self._plan = epoch_plan(
             [len(dataset) for dataset in datasets], [weight for _, weight in config.train],
             config.steps_per_epoch * config.batch_size, rng,
-            [frame_shares(dataset, config.sequence_balance) for dataset in datasets])
+            [balanced_shares(dataset, config.sequence_balance) for dataset in datasets])
         share = config.batch_size // part[1]
         self._places = range(part[0] * share, (part[0] + 1) * share)
         self._merge = np.full(256, VOID, np.uint8)

@@ -23,7 +23,7 @@ from bisenet_ros.core.cores import usable_cores
 from bisenet_ros.core.edgetpu_library import (
     EDGETPU_LIBRARY, list_devices, named, open_library,
 )
-from bisenet_ros.core.errors import DeviceError, ModelError
+from bisenet_ros.core.errors import DeviceError, ModelError, first_line
 
 #: The custom operator that ``edgetpu_compiler`` leaves in a model.
 EDGETPU_OP = b'edgetpu-custom-op'
@@ -254,7 +254,7 @@ class LiteRtEngine:
             if delegates:
                 raise _preparing_error(model, self.device, self.runtime, error) from error
             raise ModelError(
-                f'{model}: {self.runtime} cannot load it: {_first_line(error)}; the file is '
+                f'{model}: {self.runtime} cannot load it: {first_line(error)}; the file is '
                 'damaged or made for a newer runtime: export it again, or update the '
                 'runtime.') from error
         if len(inputs) != 1 or len(outputs) != 1:
@@ -302,7 +302,7 @@ class LiteRtEngine:
             output: npt.NDArray[Any] = interpreter.get_tensor(self._output_index)[0]
         except (RuntimeError, ValueError) as error:
             raise DeviceError(
-                f'{self.device}: inference failed: {_first_line(error)}') from error
+                f'{self.device}: inference failed: {first_line(error)}') from error
         return output
 
     @property
@@ -328,7 +328,7 @@ def _open_edgetpu(
         listed = named(list_devices(open_library(library)))
     except OSError as error:
         raise DeviceError(
-            f'{device}: libedgetpu cannot be loaded ({_first_line(error)}); '
+            f'{device}: libedgetpu cannot be loaded ({first_line(error)}); '
             f'{devices.INSTALL_LIBRARY}.') from error
     names = [device] if ':' in device else [
         name for name, _ in listed if device in ('auto', name.partition(':')[0])]
@@ -346,7 +346,7 @@ def _preparing_error(
     model: Path, device: str, runtime: str, error: BaseException,
 ) -> ModelError | DeviceError:
     """Return the exception for a model that an opened EdgeTPU does not take."""
-    text = _first_line(error)
+    text = first_line(error)
     if 'requires runtime version' in text:
         return ModelError(
             f'{model}: {device}: compiled for a newer libedgetpu: {text} Install a newer '
@@ -380,8 +380,3 @@ def _check_tensors(model: Path, image: TensorSpec, result: TensorSpec) -> None:
         raise ModelError(
             f'{model}: its output is {result}, expected quantized scores [1, h, w, C] or integer '
             'class ids [1, h, w]; quantize it (training.quantize).')
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

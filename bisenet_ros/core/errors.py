@@ -15,3 +15,9 @@ class DeviceError(RuntimeError):
 
 class DeviceLostError(DeviceError):
     """A frame met a device that is away; its supervisor reports that itself and restarts it."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 from harness import TINY_CONTRACT, InProcessNode, Peer
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
+from traced_memory import traced_bytes
 
 from bisenet_ros import conversions
 from bisenet_ros.core.outputs import ENCODINGS
@@ -102,16 +101,9 @@ def test_pictures_are_drawn_in_the_messages_and_nothing_is_copied(
         inside, listen, message, names):
     outputs = listen(*names)
     process(inside, message, 5)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        process(inside, message)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    _, peak = traced_bytes(lambda: process(inside, message))
 
-    assert peak - before < SMALL_BYTES
+    assert peak < SMALL_BYTES
     for name in names:
         first, *others = outputs[name].messages
         assert all(other is first for other in others)
@@ -135,17 +127,10 @@ def test_a_compressed_frame_is_decoded_once_and_held_once(inside, listen, monkey
     monkeypatch.setattr(inside.node, '_read_frame', read_frame)
     monkeypatch.setattr(conversions.cv2, 'imdecode', counting)
     process(inside, compressed)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        process(inside, compressed, 3)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    _, peak = traced_bytes(lambda: process(inside, compressed, 3))
 
     assert len(outputs['mask'].messages) == len(decoded) == 4
-    assert ramp.nbytes <= peak - before < ramp.nbytes + SMALL_BYTES
+    assert ramp.nbytes <= peak < ramp.nbytes + SMALL_BYTES
 
 
 def test_a_hundred_frames_leave_nothing_behind(inside, listen, message):
@@ -156,19 +141,10 @@ def test_a_hundred_frames_leave_nothing_behind(inside, listen, message):
         for output in outputs.values():
             output.messages.clear()
 
-    tracemalloc.start()
-    try:
-        # The rates and latencies of the last frames are kept: let their memory fill.
-        work(400)
-        gc.collect()
-        before, _ = tracemalloc.get_traced_memory()
-        work(100)
-        gc.collect()
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    # The rates and latencies of the last frames are kept: let their memory fill.
+    held, _ = traced_bytes(lambda: work(100), lambda: work(400))
 
-    assert after - before < GROWTH_BYTES
+    assert held < GROWTH_BYTES
 
 
 def test_the_next_frame_changes_the_message_and_not_its_size(inside, listen, message):

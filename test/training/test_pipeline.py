@@ -15,7 +15,7 @@ from training.augment import Augmentation
 from training.config import Config, ConfigError, Phase
 from training.datasets import VOID, FrameDataset, SyntheticDrive
 from training.model import Architecture
-from training.pipeline import CacheBudget, Cached, EpochBatches, epoch_plan, frame_shares
+from training.pipeline import CacheBudget, Cached, EpochBatches, epoch_plan, balanced_shares
 
 pytestmark = pytest.mark.training
 
@@ -135,7 +135,7 @@ class Drives:
     (0.5, {'long': 4 / 7, 'short': 2 / 7, 'one': 1 / 7})])
 def test_long_drives_give_way_to_short_ones(balance: float, expected: dict[str, float]) -> None:
     drives = Drives()
-    shares = frame_shares(drives, balance)
+    shares = balanced_shares(drives, balance)
     assert shares is not None
     frames = [frame for _, frame in epoch_plan(
         [len(drives)], [1], 420, np.random.default_rng(0), [shares])]
@@ -148,7 +148,7 @@ def test_long_drives_give_way_to_short_ones(balance: float, expected: dict[str, 
 
 
 def test_without_balance_every_frame_counts_the_same() -> None:
-    assert frame_shares(Drives(), 0.0) is None
+    assert balanced_shares(Drives(), 0.0) is None
     plain = epoch_plan([21, 9], [1, 1], 60, np.random.default_rng(0))
     assert plain == epoch_plan([21, 9], [1, 1], 60, np.random.default_rng(0), [None, None])
 
