@@ -48,6 +48,8 @@ class Augmentation:
         another height, or looking up, down or aside, would show.
     tone, paste : float
         Probability that the view takes the tone of, or things out of, a second frame.
+    hood : float
+        Probability that a part of the own vehicle covers the view's lower edge.
 
     """
 
@@ -69,6 +71,7 @@ class Augmentation:
     perspective: float = 0.0
     tone: float = 0.0
     paste: float = 0.0
+    hood: float = 0.0
 
     @property
     def wants_donor(self) -> bool:
@@ -89,7 +92,7 @@ def whole_view(rgb: Image, labels: Image, size_hw: tuple[int, int]) -> tuple[Ima
 
 def random_view(
     rgb: Image, labels: Image, size_hw: tuple[int, int], rng: np.random.Generator,
-    settings: Augmentation, donor: tuple[Image, Image] | None = None,
+    settings: Augmentation, donor: tuple[Image, Image] | None = None, background: int = VOID,
 ) -> tuple[Image, Image]:
     """
     Draw one training view.
@@ -105,17 +108,22 @@ def random_view(
     settings : Augmentation
     donor : (uint8[h, w, 3], uint8[h, w]), optional
         Another frame with its labels, for ``tone`` and ``paste``.
+    background : int
+        Id of what ``hood`` puts into the view.
 
     Returns
     -------
     (uint8[h, w, 3], uint8[h, w])
-        The view and its labels; the ids are a subset of those in ``labels``, in the donor's, and
-        void.
+        The view and its labels; the ids are a subset of those in ``labels``, in the donor's,
+        ``background`` and void.
 
     """
     view, ids = _warp(rgb, labels, size_hw, rng, settings)
     if donor is not None and rng.random() < settings.paste:
         _paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng)
+    # No draw for what is off: a setting that comes later does not change earlier runs.
+    if settings.hood and rng.random() < settings.hood:
+        _cover(view, ids, background, rng)
     return _random_look(view, donor[0] if donor else None, rng, settings), ids
 
 
@@ -203,3 +211,26 @@ def _paste(
     mask = np.isin(other_ids, chosen).view(np.uint8)
     cv2.copyTo(other, mask, view)
     cv2.copyTo(other_ids, mask, ids)
+
+
+def _cover(view: Image, ids: Image, background: int, rng: np.random.Generator) -> None:
+    """
+    Cover the lower edge with a bonnet, a bumper or a deck, in place.
+
+    Whatever carries the camera is no road, however much of the sky it mirrors.
+
+    """
+    height, width = ids.shape
+    rise = rng.uniform(0.04, 0.22) * height
+    centre, half = rng.uniform(0.3, 0.7) * width, rng.uniform(0.4, 1.3) * width
+    # From a round bonnet to a deck with corners.
+    roundness = np.exp(rng.uniform(np.log(2), np.log(20)))
+    outline = 1 - np.clip(np.abs(np.arange(width) - centre) / half, 0, 1) ** roundness
+    mask = (np.arange(height)[:, None] >= height - rise * outline[None]).view(np.uint8)
+    paint = rng.uniform(5, 235) + rng.uniform(-1, 1, 3) * rng.choice([6, 60])
+    light = np.linspace(rng.uniform(0.7, 1.3), rng.uniform(0.5, 1.2), height)[:, None, None]
+    sky = cv2.resize(view[height // 2::-1], (width, height), interpolation=cv2.INTER_LINEAR)
+    shine = rng.uniform(0, 0.7)
+    look = (1 - shine) * paint * light + shine * cv2.blur(sky, (9, 9))
+    cv2.copyTo(np.clip(look, 0, 255).astype(np.uint8), mask, view)
+    ids[mask > 0] = background

@@ -204,6 +204,8 @@ class EpochBatches(keras.utils.PyDataset):
         self._places = range(part[0] * share, (part[0] + 1) * share)
         self._merge = np.full(256, VOID, np.uint8)
         self._merge[:len(config.merge)] = config.merge
+        classes = config.training_classes
+        self._background = classes.index('background') if 'background' in classes else VOID
 
     @property
     def num_batches(self) -> int:
@@ -228,7 +230,8 @@ class EpochBatches(keras.utils.PyDataset):
             dataset, frame = self._plan[index * config.batch_size + place]
             rgb, ids = self._datasets[dataset].read(frame)
             donor = self._any_frame(rng) if settings.wants_donor else None
-            view, ids = random_view(rgb, ids, self._input_hw, rng, settings, donor)
+            view, ids = random_view(
+                rgb, ids, self._input_hw, rng, settings, donor, self._background)
             np.divide(view, np.float32(255), out=images[row])
             labels.append(ids[stride // 2::stride, stride // 2::stride])
         fine = np.stack(labels)

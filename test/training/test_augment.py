@@ -236,3 +236,24 @@ def test_each_effect_changes_the_picture_and_not_the_labels(effect: str) -> None
     assert (view != rgb).any()
     np.testing.assert_array_equal(rgb, before)
     np.testing.assert_array_equal(ids, labels)
+
+
+def test_the_own_vehicle_covers_the_lower_edge_and_is_labelled_as_told() -> None:
+    rgb, labels = np.full((90, 160, 3), 120, np.uint8), np.full((90, 160), ROAD, np.uint8)
+    settings = dataclasses.replace(STILL, hood=1.0)
+    for seed in range(30):
+        covered = []
+        for background in (0, VOID):
+            view, ids = random_view(
+                rgb, labels, (64, 128), np.random.default_rng(seed), settings, None, background)
+            assert set(np.unique(ids)) == {ROAD, background}
+            # The road is as it was, and what covers it is not.
+            covered.append(ids == background)
+            assert (view[~covered[-1]] == 120).all()
+        np.testing.assert_array_equal(*covered)
+        assert 0.01 < covered[0].mean() < 0.23
+        # It stands on the lower edge, with nothing of the road below it.
+        np.testing.assert_array_equal(covered[0], np.sort(covered[0], axis=0))
+    views = [random_view(rgb, labels, (64, 128), np.random.default_rng(seed),
+                         dataclasses.replace(STILL, hood=0.25))[1] for seed in range(200)]
+    assert 30 < sum((ids == VOID).any() for ids in views) < 70

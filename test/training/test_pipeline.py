@@ -234,3 +234,16 @@ def test_donors_are_drawn_only_where_wanted() -> None:
     assert (images != batches(0)[0][0]).any()
     assert set(np.unique(labels['booster_s3'])) <= {0, 1, 2, 3, VOID}
     assert not CONFIG.augmentation.wants_donor
+
+
+@pytest.mark.parametrize(('taxonomy', 'expected'), [('road', 0), ('camvid11', VOID)])
+def test_the_own_vehicle_is_background_where_there_is_such_a_class(
+    taxonomy: str, expected: int,
+) -> None:
+    plain = CONFIG if taxonomy == 'road' else dataclasses.replace(
+        CONFIG.with_taxonomy(taxonomy))
+    still = dataclasses.replace(CONFIG.augmentation, scale=(1.0, 1.0), rotation_deg=0.0)
+    config = dataclasses.replace(plain, augmentation=dataclasses.replace(still, hood=1.0))
+    _, labels = EpochBatches(config, frames(), 0, ['logits'])[0]
+    # Where the lower edge's middle would be road.
+    assert (labels['logits'][:, -1, 14:18] == expected).all()
