@@ -131,6 +131,15 @@ def labels_from_logits(
     return _upsampled(logits, size_hw).argmax(-1).astype(np.uint8)
 
 
+def probabilities_from_logits(
+    logits: npt.NDArray[np.floating], size_hw: tuple[int, int],
+) -> npt.NDArray[np.float32]:
+    """Return the softmax ``float32[H, W, C]`` of bilinearly upsampled ``float[h, w, C]``."""
+    upsampled = _upsampled(logits, size_hw)
+    powers = np.exp(upsampled - upsampled.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
 def decision_from_logits(
     logits: npt.NDArray[np.floating], size_hw: tuple[int, int],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

@@ -168,7 +168,7 @@ def initialize(model: keras.Model, path: Path) -> list[str]:
         If the file is missing, unreadable, or has nothing that fits.
 
     """
-    source = _last_epoch(path) if path.is_dir() else _saved(path)
+    source = last_epoch(path)[1] if path.is_dir() else _saved(path)
     fresh = transfer_weights(source, model)
     if len(fresh) == sum(bool(layer.weights) for layer in model.layers):
         raise TrainingError(
@@ -188,8 +188,16 @@ def _saved(file: Path) -> keras.Model:
             f'init: {file} cannot be read as a Keras model: {first_line(error)}') from error
 
 
-def _last_epoch(folder: Path) -> keras.Model:
-    """Return the boosted network of a run as its checkpoint has it."""
+def last_epoch(folder: Path) -> tuple[Architecture, keras.Model]:
+    """
+    Return the boosted network of a run as its checkpoint has it.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds no finished epoch, or what it holds is damaged.
+
+    """
     described, checkpoint = folder / 'config.json', folder / 'checkpoint.npz'
     for file in (described, checkpoint):
         if not file.is_file():
@@ -209,7 +217,7 @@ def _last_epoch(folder: Path) -> keras.Model:
         values = [stored[f'{kind}{index}'] for index in range(len(source.weights))]
     for weight, value in zip(source.weights, values, strict=True):
         weight.assign(value)
-    return source
+    return architecture, source
 
 
 def resized(

@@ -1,0 +1,226 @@
+"""Frames that nobody labelled get the labels a finished run is sure of, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
+
+from tiny_training import eager_functions, tiny_config  # noqa: E402
+
+from training import pseudo_labels  # noqa: E402
+from training.datasets import GROUND, MOVABLE, ROAD, VOID, SyntheticDrive, open_dataset  # noqa: E402
+from training.metrics import labels_from_logits, probabilities_from_logits  # noqa: E402
+from training.pseudo_labels import PseudoLabelError, Teacher, collect, decided, main  # noqa: E402
+from training.train import train  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+Pixels = npt.NDArray[np.uint8]
+
+#: The road taxonomy's, of two deployed classes.
+MERGE = np.array([0, 1, 0, 0])
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished run of a tiny network."""
+    folder = tmp_path_factory.mktemp('runs') / 'tiny'
+    policy = keras.config.dtype_policy()
+    with eager_functions():
+        train(tiny_config(), None, folder, [])
+        yield folder
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope='module')
+def teacher(run: Path) -> Teacher:
+    return Teacher(run, sure=0.0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos, one in a folder of its own, and a file that is none."""
+    folder = tmp_path / 'photos'
+    (folder / 'north').mkdir(parents=True)
+    drive = SyntheticDrive(3, (80, 60))
+    for index, name in enumerate(('a.png', 'b.jpg', 'north/a.png')):
+        rgb, _ = drive.read(index)
+        assert cv2.imwrite(str(folder / name), rgb[..., ::-1])
+    (folder / 'broken.png').write_bytes(b'no picture')
+    (folder / 'notes.txt').write_text('of no interest')
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (80, 48))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV cannot write MJPG in AVI')
+    for value in range(7):
+        writer.write(np.full((48, 80, 3), 30 * value, np.uint8))
+    writer.release()
+    return path
+
+
+# -- deciding ----------------------------------------------------------------------------------
+
+
+def test_the_deployed_head_decides_and_the_boosters_say_what_of_it() -> None:
+    #                     surely road; surely background; not sure
+    deployed = np.array([[[.05, .95], [.9, .1], [.79, .21]]], np.float32)
+    #                  the booster would say movable; ground; ground
+    fine = np.array([[[.1, .2, .1, .6], [.1, .5, .3, .1], [.1, .1, .7, .1]]], np.float32)
+    assert decided(deployed, fine, MERGE, 0.8).tolist() == [[ROAD, GROUND, VOID]]
+    assert decided(deployed, fine, MERGE, 0.0).tolist() == [[ROAD, GROUND, GROUND]]
+    # Boosters that do not tell: the first class of each.
+    assert decided(deployed, deployed[..., MERGE], MERGE, 0.0).tolist() == [[ROAD, 0, 0]]
+
+
+def test_unmerged_classes_are_their_own() -> None:
+    deployed = np.array([[[.1, .1, .8], [.6, .3, .1]]], np.float32)
+    assert decided(deployed, deployed, np.arange(3), 0.7).tolist() == [[2, VOID]]
+
+
+def test_probabilities_add_up_and_agree_with_the_labels() -> None:
+    logits = np.random.default_rng(0).normal(0, 30, (4, 8, 3)).astype(np.float32)
+    found = probabilities_from_logits(logits, (33, 50))
+    assert found.shape == (33, 50, 3) and found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    np.testing.assert_array_equal(found.argmax(-1), labels_from_logits(logits, (33, 50)))
+
+
+def test_a_mirrored_frame_gets_mirrored_labels(teacher: Teacher) -> None:
+    rgb, _ = SyntheticDrive(1, (96, 64)).read(0)
+    labels = teacher(rgb)
+    assert labels.shape == rgb.shape[:2] and len(np.unique(labels)) > 1
+    mirrored = teacher(np.ascontiguousarray(rgb[:, ::-1]))[:, ::-1]
+    assert (mirrored == labels).mean() > 0.999
+    # A network that has hardly learned does not do that by itself.
+    logits = teacher._networks[0].predict_on_batch(
+        np.stack([cv2.resize(each, (32, 32)) for each in (rgb, rgb[:, ::-1])]) / np.float32(255))
+    plain, other = np.array(logits[0])
+    assert np.abs(plain - other[:, ::-1]).max() > 1e-3
+
+
+def test_surer_teachers_label_less(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb, _ = SyntheticDrive(1, (96, 64)).read(0)
+    everything = teacher(rgb)
+    assert set(np.unique(everything)) <= {0, ROAD, GROUND, MOVABLE}
+    surest = teacher._probabilities(rgb)[0].max(-1)
+    monkeypatch.setattr(teacher, '_sure', float(np.median(surest)))
+    labels = teacher(rgb)
+    kept = labels != VOID
+    assert 0.4 < kept.mean() < 0.6
+    np.testing.assert_array_equal(labels[kept], everything[kept])
+
+
+# -- collecting --------------------------------------------------------------------------------
+
+
+def test_images_are_copied_as_they_are_and_videos_thinned(
+    photos: Path, video: Path, tmp_path: Path,
+) -> None:
+    copies = collect([photos, video], 3, tmp_path / 'images')
+    names = [str(path.relative_to(tmp_path / 'images')) for path in copies]
+    assert names == ['photos/a.png', 'photos/b.jpg', 'photos/broken.png', 'photos/north/a.png',
+                     'clip/000000.jpg', 'clip/000003.jpg', 'clip/000006.jpg']
+    assert copies[1].read_bytes() == (photos / 'b.jpg').read_bytes()
+    shades = [round(float(cv2.imread(str(path)).mean())) for path in copies[4:]]
+    assert shades == pytest.approx([0, 90, 180], abs=3)
+
+
+def test_places_without_frames_are_refused(photos: Path, tmp_path: Path) -> None:
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    with pytest.raises(PseudoLabelError, match=r'empty: holds no images \(\.jpg, .*name a folder'):
+        collect([empty], 1, tmp_path / 'one')
+    with pytest.raises(PseudoLabelError, match="found 'photos' twice, expected places of differe"):
+        collect([photos, photos], 1, tmp_path / 'two')
+    (photos / 'a.jpg').write_bytes((photos / 'b.jpg').read_bytes())
+    with pytest.raises(PseudoLabelError, match=r'found a\.jpg and a\.png, expected one file of'):
+        collect([photos], 1, tmp_path / 'three')
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def test_the_folder_is_a_data_set(
+    run: Path, photos: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    output = tmp_path / 'more'
+    arguments = ['--run', str(run), '--data', str(tmp_path), '--images', 'photos', 'clip.avi',
+                 '--every', '3', '--sure', '0.5', '--output', str(output)]
+    assert main(arguments) == 0
+    told = capsys.readouterr()
+    assert 'broken.png: not a readable image' in told.err
+    assert told.out.startswith('6 frames, ') and f'ids:{output}=0.1' in told.out
+    opened = open_dataset(f'ids:{output}', None)
+    teacher = Teacher(run, 0.5)
+    assert {opened.sequence(index) for index in range(len(opened))} == {
+        'photos', 'photos/north', 'clip'}
+    for index in range(len(opened)):
+        rgb, ids = opened.read(index)
+        np.testing.assert_array_equal(ids, teacher(rgb))
+    origin = json.loads((output / 'origin.json').read_text())
+    assert origin['run'] == str(run) and origin['sure'] == 0.5
+    # What is there is not touched.
+    assert main(arguments) == 1
+    assert 'more: found that it is there, expected a new folder' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('changed', 'message'), [
+    ({'--run': 'nowhere'}, 'config.json: missing; expected a run folder'),
+    ({'--images': 'nowhere'}, 'nowhere'),
+    ({'--images': 'photos/notes.txt'}, 'notes.txt: not a video that OpenCV can decode'),
+])
+def test_what_is_missing_is_one_line(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+    changed: dict[str, str], message: str,
+) -> None:
+    asked = {'--run': str(run), '--data': str(tmp_path), '--images': 'photos',
+             '--output': str(tmp_path / 'more'), **changed}
+    assert main([word for pair in asked.items() for word in pair]) == 1
+    told = capsys.readouterr().err.strip()
+    assert message in told and '\n' not in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['photos']
+
+
+def test_a_folder_of_no_pictures_at_all_is_refused(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    for name in ('a.png', 'b.jpg', 'north/a.png'):
+        (photos / name).write_bytes(b'no picture')
+    assert main(['--run', str(run), '--images', str(photos),
+                 '--output', str(tmp_path / 'more')]) == 1
+    assert 'none of 4 images can be read.' in capsys.readouterr().err
+    assert not (tmp_path / 'more').exists()
+
+
+def test_an_interrupted_command_leaves_nothing(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def interrupted(*_: object) -> Pixels:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pseudo_labels.Teacher, '__call__', interrupted)
+    assert main(['--run', str(run), '--images', str(photos),
+                 '--output', str(tmp_path / 'more')]) == 130
+    assert 'interrupted; nothing was written.' in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['photos']
+
+
+@pytest.mark.parametrize('wrong', [['--sure', '1'], ['--sure', '-0.1'], ['--every', '0']])
+def test_odd_numbers_are_refused(wrong: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(['--run', 'r', '--images', 'i', '--output', 'o', *wrong])
+    assert 'expected at least' in capsys.readouterr().err
