@@ -26,6 +26,7 @@ import numpy as np
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
+from bisenet_ros.core.output_files import OutputError, check_writable
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, Settings, model_path
 
@@ -208,10 +209,12 @@ def main(argv: list[str] | None = None) -> int:
         parser.error('expected --size of at least 16x16, --count of at least 1, --warm-up of 0 '
                      'or more')
     try:
+        if args.json:
+            check_writable(args.json)
         contestants = open_contestants(
             [args.model, *args.compare], args.device, args.threads)
         first = measure(contestants, args.count, args.warm_up, (width, height))
-    except (ModelError, DeviceError, SettingsError) as error:
+    except (ModelError, DeviceError, SettingsError, OutputError) as error:
         print(error, file=sys.stderr)
         return 1
     result = report(contestants, first, (width, height), args.threads)

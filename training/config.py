@@ -12,7 +12,7 @@ from pathlib import Path
 from bisenet_ros.core.errors import first_line
 from training.augment import Augmentation
 from training.datasets import DatasetError, Taxonomy, load_taxonomy
-from training.model import Architecture, check_input_hw
+from training.model import Architecture, check_input_hw, check_output_stride
 
 #: As ``Config.mark``: the mean over all classes.
 MEAN = 'mean'
@@ -204,6 +204,10 @@ class Config:
             raise ConfigError(
                 f'architecture.num_classes is {self.architecture.num_classes}, but classes names '
                 f'{len(self.classes)}; they must be equal.')
+        try:
+            check_output_stride(self.architecture.output_stride)
+        except ValueError as error:
+            raise ConfigError(f'architecture.{error}') from error
         boosters = self.architecture.booster_classes or len(self.classes)
         if boosters not in (len(self.classes), len(self.training_classes)):
             raise ConfigError(

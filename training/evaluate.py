@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from bisenet_ros.core.contract import Rgb, file_sha256, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
+from bisenet_ros.core.output_files import OutputError, check_writable
 from training import datasets
 from training.class_matching import Matching, MatchingError, match, parse_merges, plain
-from training.output_files import check_writable, OutputError
 from training.predictors import Predictor, open_predictor, parse_model
 from training.provenance import commit
 from training.report_html import FramePictures, ModelInfo, number, page, Report, SetPictures

@@ -242,6 +242,12 @@ def check_input_hw(input_hw: tuple[int, int]) -> None:
             f'multiples of {SIZE_MULTIPLE}; the network halves its input five times.')
 
 
+def check_output_stride(stride: int) -> None:
+    """Raise ``ValueError`` unless a head at stride 8 can be brought to this one."""
+    if stride not in (8, 4, 2, 1):
+        raise ValueError(f'output_stride: found {stride}, expected 8, 4, 2 or 1.')
+
+
 def build(
     arch: Architecture, input_hw: tuple[int, int], *,
     boosters: bool = False, batch_size: int | None = None, bn_momentum: float = 0.95,
@@ -276,9 +282,7 @@ def build(
 
     """
     check_input_hw(input_hw)
-    if arch.output_stride not in (8, 4, 2, 1):
-        raise ValueError(
-            f'output_stride: found {arch.output_stride}, expected 8, 4, 2 or 1.')
+    check_output_stride(arch.output_stride)
     block = _Blocks(bn_momentum, arch.original, fused_norm=boosters)
     stem_width, s3, s4, s5 = arch.semantic_widths
     image = keras.Input((*input_hw, 3), batch_size=batch_size, name='image')

@@ -29,6 +29,7 @@ from bisenet_ros.core.contract import (
 )
 from bisenet_ros.core.engine import LiteRtEngine
 from bisenet_ros.core.errors import DeviceError, ModelError
+from bisenet_ros.core.output_files import OutputError, check_writable
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
@@ -41,7 +42,6 @@ from training.finished_run import FinishedRun, QuantizationError, read_run
 from training.layer_errors import layer_errors, table, write_layers
 from training.metrics import ConfusionMatrix, labels_from_logits
 from training.model import build, PRESETS
-from training.output_files import check_writable, OutputError
 from training.predictors import class_colors
 from training.provenance import commit
 from training.temperature import fitted, float_logits, fold

@@ -96,3 +96,13 @@ def test_impossible_measurements_are_refused(words, capsys):
 
     assert ended.value.code == 2
     assert 'expected' in capsys.readouterr().err
+
+
+def test_figures_that_cannot_be_written_are_refused_before_anything_is_timed(
+    tmp_path, monkeypatch, capsys,
+):
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr(benchmark, 'measure', lambda *_: pytest.fail('timed'))
+    assert benchmark.main([*SMALL, '--json', str(tmp_path / 'file' / 'out.json')]) == 1
+    told = capsys.readouterr().err.strip()
+    assert 'out.json: cannot be written' in told and '\n' not in told

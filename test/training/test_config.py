@@ -43,6 +43,8 @@ ROOT = Path(__file__).resolve().parents[2]
     ({'on_bad': 'ignore'}, "on_bad: found 'ignore', expected stop or skip"),
     ({'architecture': dataclasses.replace(TINY, booster_classes=3)},
      r'architecture\.booster_classes: found 3, expected 0, or one for each of'),
+    ({'architecture': dataclasses.replace(TINY, output_stride=3)},
+     r'architecture\.output_stride: found 3, expected 8, 4, 2 or 1'),
     ({'phases': (Phase((33, 70), 1),)},
      'phases: input_hw: found 33x70, expected a height and a width that are multiples of 32'),
     ({'phases': (Phase((32, 32), 1), Phase((32, 64), 0))},

@@ -15,10 +15,11 @@ import pytest
 pytest.importorskip('ai_edge_litert', reason='ai-edge-litert is not installed: no .tflite runs')
 
 from tflite_models import Toy
+
+from bisenet_ros.core.output_files import check_writable
 from training import evaluate
 from training.class_matching import match
 from training.datasets import DatasetError, Tolerant
-from training.output_files import check_writable
 from training.predictors import open_predictor, parse_model, Prediction, TflitePredictor
 from training.scoring import paired_gap, score, Worst
 
