@@ -4,8 +4,8 @@ Road IoU of models on validation frames in other light and weather, and from oth
     python benchmarks/robustness.py --model A.tflite B.tflite --data FOLDER --on camvid:val
 
 Each effect of ``training.appearance`` is applied to every frame with a generator seeded by the
-frame's number, the same for all models; labels stay as they are. Training draws the same effects,
-so this shows what they bought, not how a model does in real snow.
+frame's number, the same for all models; labels stay as they are, but where a hood covers the road.
+Training draws the same effects, so this shows what they bought, not how a model does in real snow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from training import appearance, datasets
 from training.augment import Augmentation, random_view
 from training.metrics import ConfusionMatrix
 
-EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted')
+EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted',
+           'hood')
+
+#: Effects that change labels as well.
+VIEWS = {
+    'tilted': Augmentation(
+        scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True, colour=0,
+        blur=0, noise=0, cutout=0, shadow=0),
+    'hood': Augmentation(
+        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
+        shadow=0, hood=1),
+}
 
 Image = npt.NDArray[np.uint8]
 
@@ -39,11 +50,9 @@ def changed(
     if effect == 'tone':
         donor, _ = dataset.read(int(rng.integers(len(dataset))))
         return appearance.tone_of(rgb, donor, rng), ids
-    if effect == 'tilted':
-        tilt = Augmentation(
-            scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True, colour=0,
-            blur=0, noise=0, cutout=0, shadow=0)
-        return random_view(rgb, ids, rgb.shape[:2], rng, tilt)
+    if effect in VIEWS:
+        return random_view(
+            rgb, ids, rgb.shape[:2], rng, VIEWS[effect], background=datasets.BACKGROUND)
     return getattr(appearance, effect)(rgb, rng), ids
 
 
