@@ -4,7 +4,7 @@ Road IoU of models on validation frames in other light and weather, and from oth
     python benchmarks/robustness.py --model A.tflite B.tflite --data FOLDER --on camvid:val
 
 Each effect of ``training.appearance`` is applied to every frame with a generator seeded by the
-frame's number, the same for all models; labels stay as they are, but where a hood covers the road.
+frame's number, the same for all models; labels change with the view where it is tilted or covered.
 Training draws the same effects, so this shows what they bought, not how a model does in real snow.
 """
 

@@ -108,7 +108,7 @@ def main() -> None:
     """Measure and print."""
     command = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
     command.add_argument('--config', type=Path,
-                         default=ROOT / 'training' / 'configs' / 'road_256x512.py')
+                         default=ROOT / 'training' / 'configs' / 'road_256x512_drives.py')
     command.add_argument('--data', type=Path, help='data folder; without it frames are rendered')
     command.add_argument('--presets', nargs='+', default=['road', 'original'],
                          choices=sorted(PRESETS))

@@ -190,7 +190,17 @@ def _saved(file: Path) -> keras.Model:
 
 def last_epoch(folder: Path) -> tuple[Architecture, keras.Model]:
     """
-    Return the boosted network of a run as its checkpoint has it.
+    Return the boosted network of a run after its last epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        Run folder.
+
+    Returns
+    -------
+    (Architecture, keras.Model)
+        With averaged weights, where the run averages them.
 
     Raises
     ------
@@ -202,8 +212,8 @@ def last_epoch(folder: Path) -> tuple[Architecture, keras.Model]:
     for file in (described, checkpoint):
         if not file.is_file():
             raise TrainingError(
-                f'init: {file} is missing; expected a run folder with a finished epoch.')
-    advice = 'give --init another run or a .keras file'
+                f'{file} is missing; expected a run folder with a finished epoch.')
+    advice = 'choose another run'
     with intact(described, 'the settings of a run', advice):
         found = dict(json.loads(described.read_text())['config']['architecture'])
         architecture = Architecture(**{

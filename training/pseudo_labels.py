@@ -12,8 +12,8 @@ views (Xie et al., Self-training with Noisy Student, 2020).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,10 +26,9 @@ from keras import ops
 
 from bisenet_ros.core.sources import SourceError, VideoSource
 from training import datasets
-from training.augment import whole_view
 from training.datasets.base import DatasetError, UnreadableError, counted, located
-from training.datasets.images import IMAGE_SUFFIXES, read_rgb
-from training.datasets.own import files_under
+from training.datasets.images import IMAGE_SUFFIXES, decode_rgb, read_bytes, read_rgb
+from training.datasets.own import files_under, sequence_of
 from training.datasets.progress import Progress
 from training.faults import TrainingError
 from training.finished_run import QuantizationError, read_run
@@ -83,7 +82,7 @@ class Teacher:
         architecture, trained = last_epoch(folder)
         # The best epoch, with the last one's booster heads, which ``best.keras`` lacks.
         transfer_weights(run.model, trained)
-        self._finer = architecture.booster_classes == len(self.classes)
+        self._finer = len(self.classes) in (architecture.booster_classes, len(run.classes))
         self._networks = []
         for factor in (1.0, LARGER):
             height, width = (round(side * factor / SIZE_MULTIPLE) * SIZE_MULTIPLE
@@ -92,6 +91,16 @@ class Teacher:
             transfer_weights(trained, network)
             self._networks.append(keras.Model(
                 network.input, [network.output['logits'], network.output[BOOSTERS[-1]]]))
+
+    def notes(self) -> list[str]:
+        """Say which training classes the labels do not tell apart."""
+        if self._finer:
+            return []
+        groups = [[name for name, target in zip(self.classes, self._merge, strict=True)
+                   if target == deployed] for deployed in range(self._merge.max() + 1)]
+        return [f'nothing tells {", ".join(group)} apart in this run (its boosters do not learn '
+                f'them): all are written as {group[0]}, for configurations that merge them as '
+                'well.' for group in groups if len(group) > 1]
 
     def __call__(self, rgb: Pixels) -> Pixels:
         """
@@ -108,22 +117,25 @@ class Teacher:
 
         """
         deployed, boosters = self._probabilities(rgb)
-        fine = boosters if self._finer else deployed[..., self._merge]
+        fine = boosters if boosters.shape[-1] == len(self.classes) else deployed[..., self._merge]
         return decided(deployed, fine, self._merge, self._sure)
 
     def _probabilities(self, rgb: Pixels) -> list[Floats]:
         """Return the mean probabilities of the deployed head and of the last booster."""
-        size_hw, sums, looks = (rgb.shape[0], rgb.shape[1]), [0, 0], 0
+        # Added up at the larger network's size: a photo may have more pixels than memory allows.
+        size_hw = self._networks[-1].input_shape[1:3]
+        sums = [np.zeros((), np.float32)] * 2
         for network in self._networks:
-            view, _ = whole_view(
-                rgb, np.zeros(size_hw, np.uint8), tuple(network.input_shape[1:3]))
+            view = cv2.resize(
+                rgb, network.input_shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
             both = np.stack([view, view[:, ::-1]]).astype(np.float32) / 255
             for head, logits in enumerate(network.predict_on_batch(both)):
                 plain, mirrored = ops.convert_to_numpy(logits)
                 for each in (plain, mirrored[:, ::-1]):
                     sums[head] = sums[head] + probabilities_from_logits(each, size_hw)
-            looks += 2
-        return [each / looks for each in sums]
+        looks = 2 * len(self._networks)
+        return [cv2.resize(each / looks, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+                for each in sums]
 
 
 def decided(
@@ -157,12 +169,14 @@ def decided(
 
 def collect(places: list[Path], every: int, folder: Path) -> list[Path]:
     """
-    Copy images, and frames out of videos, into one folder.
+    Copy images, and frames out of videos, into one folder, each drive into a folder of its own.
+
+    An image that cannot be read is named on stderr and left out.
 
     Parameters
     ----------
     places : list of Path
-        Folders of images, with folders in them, and videos; each becomes a folder.
+        Folders of images, with folders in them, and videos.
     every : int
         Take every n-th frame of a video; neighbours show nearly the same.
     folder : Path
@@ -180,7 +194,10 @@ def collect(places: list[Path], every: int, folder: Path) -> list[Path]:
     """
     copies: list[Path] = []
     for place in places:
-        target = folder / (place.stem if place.is_file() else place.resolve().name)
+        if place.suffix.lower() in IMAGE_SUFFIXES and place.is_file():
+            raise PseudoLabelError(
+                f'{place}: is an image, expected a folder of images or a video; name its folder.')
+        target = folder / _name_of(place)
         if target.exists():
             raise PseudoLabelError(
                 f'--images: found {target.name!r} twice, expected places of different names; '
@@ -189,6 +206,12 @@ def collect(places: list[Path], every: int, folder: Path) -> list[Path]:
         copies += (_taken_from_video(place, every, target) if place.is_file()
                    else _copied(place, target))
     return copies
+
+
+def _name_of(place: Path) -> str:
+    """Return what a place's folder is called: hidden ones would not be found again."""
+    name = place.stem if place.is_file() else place.name
+    return (name.strip('.') or place.resolve().name).lstrip('.') or 'frames'
 
 
 def _taken_from_video(video: Path, every: int, target: Path) -> list[Path]:
@@ -207,21 +230,36 @@ def _copied(place: Path, target: Path) -> list[Path]:
         raise PseudoLabelError(
             f'{place}: holds no images ({", ".join(IMAGE_SUFFIXES)}); name a folder that does, '
             'or a video.')
-    copies = []
+    copies: dict[Path, Path] = {}
     for name, paths in found.items():
-        if len(paths) > 1:
-            raise PseudoLabelError(
-                f'{place}: found {paths[0].name} and {paths[1].name}, expected one file of that '
-                'name; remove or rename one.')
-        copies.append(target / f'{name}{paths[0].suffix}')
-        copies[-1].parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(paths[0], copies[-1])
-    return copies
+        for path in paths:
+            try:
+                content = read_bytes(path)
+                decode_rgb(content, str(path))
+            except UnreadableError as error:
+                print(f'left out: {error}', file=sys.stderr)
+                continue
+            # A folder for each drive, so that none of them is guessed from our own folder.
+            stem = target / sequence_of(name) / path.stem
+            if (other := copies.setdefault(stem, path)) is not path:
+                raise PseudoLabelError(
+                    f'{place}: found {other.relative_to(place)} and {path.relative_to(place)}, '
+                    'expected one image of that name in a drive; remove or rename one.')
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            _image_at(stem, path).write_bytes(content)
+    if not copies:
+        raise PseudoLabelError(
+            f'{place}: none of its images ({len(found)}) can be read; name another folder.')
+    return [_image_at(stem, path) for stem, path in copies.items()]
+
+
+def _image_at(stem: Path, original: Path) -> Path:
+    return stem.with_name(stem.name + original.suffix)
 
 
 def label(teacher: Teacher, images: list[Path], root: Path) -> npt.NDArray[np.int64]:
     """
-    Write ``labels`` beside ``images``; an image that cannot be read is named and removed.
+    Write ``labels`` beside ``images``.
 
     Parameters
     ----------
@@ -235,24 +273,10 @@ def label(teacher: Teacher, images: list[Path], root: Path) -> npt.NDArray[np.in
     int64[256]
         How often each id was written.
 
-    Raises
-    ------
-    PseudoLabelError
-        If no image can be read.
-
     """
-    counts = np.zeros(256, np.int64)
-    progress, bad = Progress('labelling', len(images)), 0
+    counts, progress = np.zeros(256, np.int64), Progress('labelling', len(images))
     for done, image in enumerate(images, 1):
-        try:
-            rgb = read_rgb(image)
-        except UnreadableError as error:
-            progress.clear()
-            print(f'left out: {error}', file=sys.stderr)
-            image.unlink()
-            bad += 1
-            continue
-        ids = teacher(rgb)
+        ids = teacher(read_rgb(image))
         counts += np.bincount(ids.ravel(), minlength=256)
         path = root / 'labels' / image.relative_to(root / 'images').with_suffix('.png')
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -260,8 +284,6 @@ def label(teacher: Teacher, images: list[Path], root: Path) -> npt.NDArray[np.in
         path.write_bytes(content.tobytes())
         progress.show(done)
     progress.clear()
-    if bad == len(images):
-        raise PseudoLabelError(f'none of {counted(bad, "image")} can be read.')
     return counts
 
 
@@ -293,12 +315,12 @@ def pseudo_label(
         If something is missing, or ``output`` is there or cannot be written.
 
     """
-    if output.exists():
-        raise PseudoLabelError(
-            f'{output}: found that it is there, expected a new folder; remove it, or name another '
-            'one.')
-    teacher = Teacher(run, sure)
     try:
+        if output.exists():
+            raise PseudoLabelError(
+                f'{output}: found that it is there, expected a new folder; remove it, or name '
+                'another one.')
+        teacher = Teacher(run, sure)
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f'.{output.name}.') as parts:
             made = Path(parts) / output.name
@@ -313,24 +335,24 @@ def pseudo_label(
             f'{output}: cannot be written ({error.strerror or error}); name a folder elsewhere.'
         ) from error
     shares = counts / counts.sum()
-    return (f'{counted(len(files_under(output / "labels", (".png",))), "frame")}, '
+    return (f'{counted(len(images), "frame")}, '
             f'{1 - shares[datasets.VOID]:.1%} of the pixels labelled: '
             + ', '.join(f'{name} {share:.1%}' for name, share
-                        in zip(teacher.classes, shares[:len(teacher.classes)], strict=True)))
+                        in zip(teacher.classes, shares[:len(teacher.classes)], strict=True))
+            + ''.join(f'\nnote: {note}' for note in teacher.notes()))
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f'found {text}, expected at least 0 and below 1')
-    return value
+def _probability(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f'found {text!r}, expected a number from 0 to below 1')
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'found {text}, expected at least 1')
-    return value
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f'found {text!r}, expected a whole number of at least 1')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -345,7 +367,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, required=True, help='new folder')
     parser.add_argument('--data', type=Path,
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
-    parser.add_argument('--sure', type=_share, default=SURE,
+    parser.add_argument('--sure', type=_probability, default=SURE,
                         help='least probability of a pixel that gets a label (%(default)s)')
     parser.add_argument('--every', type=_count, default=1,
                         help='take every n-th frame of a video (%(default)s)')

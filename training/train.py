@@ -1,7 +1,8 @@
-"""
+r"""
 Train a network, or go on with a run.
 
-    python -m training.train --config training/configs/road_256x512.py --data FOLDER --run FOLDER
+    python -m training.train --config training/configs/road_256x512_start.py --data FOLDER \
+        --run FOLDER
 
 The run folder then holds ``config.json`` (with commit and command), ``history.csv``,
 ``curve.png``, ``events/`` (for TensorBoard), ``pictures/``, ``best.keras`` (the deployable float

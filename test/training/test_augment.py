@@ -250,6 +250,7 @@ def test_the_own_vehicle_covers_the_lower_edge_and_is_labelled_as_told() -> None
             # The road is as it was, and what covers it is not.
             covered.append(ids == background)
             assert (view[~covered[-1]] == 120).all()
+            assert (view[covered[-1]] != 120).any(-1).mean() > 0.9
         np.testing.assert_array_equal(*covered)
         assert 0.01 < covered[0].mean() < 0.23
         # It stands on the lower edge, with nothing of the road below it.

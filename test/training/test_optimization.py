@@ -213,7 +213,7 @@ def test_damaged_runs_are_refused_as_a_start(tmp_path: Path) -> None:
     checkpoint.write_bytes(whole[:5000])
     with pytest.raises(TrainingError, match=(
             r'checkpoint\.npz: found a damaged file \(BadZipFile: File is not a zip file\), '
-            'expected the last epoch of a run; give --init another run or a .keras file')):
+            'expected the last epoch of a run; choose another run')):
         initialize(model, run)
     checkpoint.write_bytes(whole)
     for text in ('{"config": {"archit', '{}', '{"config": {"architecture": {"colour": 1}}}'):

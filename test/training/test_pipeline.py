@@ -240,8 +240,7 @@ def test_donors_are_drawn_only_where_wanted() -> None:
 def test_the_own_vehicle_is_background_where_there_is_such_a_class(
     taxonomy: str, expected: int,
 ) -> None:
-    plain = CONFIG if taxonomy == 'road' else dataclasses.replace(
-        CONFIG.with_taxonomy(taxonomy))
+    plain = CONFIG if taxonomy == 'road' else CONFIG.with_taxonomy(taxonomy)
     still = dataclasses.replace(CONFIG.augmentation, scale=(1.0, 1.0), rotation_deg=0.0)
     config = dataclasses.replace(plain, augmentation=dataclasses.replace(still, hood=1.0))
     _, labels = EpochBatches(config, frames(), 0, ['logits'])[0]

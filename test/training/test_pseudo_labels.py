@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
-from tiny_training import eager_functions, tiny_config  # noqa: E402
+from tiny_training import TINY, eager_functions, tiny_config  # noqa: E402
 
 from training import pseudo_labels  # noqa: E402
 from training.datasets import GROUND, MOVABLE, ROAD, VOID, SyntheticDrive, open_dataset  # noqa: E402
@@ -51,7 +53,7 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / 'photos'
     (folder / 'north').mkdir(parents=True)
     drive = SyntheticDrive(3, (80, 60))
-    for index, name in enumerate(('a.png', 'b.jpg', 'north/a.png')):
+    for index, name in enumerate(('lab_1.png', 'lab_2.jpg', 'north/a.1.png')):
         rgb, _ = drive.read(index)
         assert cv2.imwrite(str(folder / name), rgb[..., ::-1])
     (folder / 'broken.png').write_bytes(b'no picture')
@@ -111,6 +113,34 @@ def test_a_mirrored_frame_gets_mirrored_labels(teacher: Teacher) -> None:
     assert np.abs(plain - other[:, ::-1]).max() > 1e-3
 
 
+def test_the_best_epoch_s_network_looks_at_two_sizes(run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / 'run'
+    shutil.copytree(run, copied)
+    best = keras.models.load_model(copied / 'best.keras', compile=False)
+    kernel, bias = best.get_layer('head_logits').get_weights()
+    best.get_layer('head_logits').set_weights([0 * kernel, np.array([-9, 9], bias.dtype)])
+    best.save(copied / 'best.keras')
+    teacher = Teacher(copied)
+    assert [each.input_shape[1:3] for each in teacher._networks] == [(32, 32), (64, 64)]
+    assert (teacher(np.zeros((50, 70, 3), np.uint8)) == ROAD).all()
+
+
+def test_classes_that_no_head_tells_apart_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    policy = keras.config.dtype_policy()
+    plain = dataclasses.replace(TINY, booster_classes=0)
+    with eager_functions():
+        train(tiny_config(architecture=plain), None, tmp_path / 'run', [])
+        teacher = Teacher(tmp_path / 'run', sure=0.0)
+        labels = teacher(SyntheticDrive(1, (96, 64)).read(0)[0])
+    keras.config.set_dtype_policy(policy)
+    assert set(np.unique(labels)) <= {0, ROAD}
+    (note,) = teacher.notes()
+    assert note.startswith('nothing tells background, ground, movable apart in this run')
+    assert 'all are written as background' in note
+
+
 def test_surer_teachers_label_less(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb, _ = SyntheticDrive(1, (96, 64)).read(0)
     everything = teacher(rgb)
@@ -127,15 +157,18 @@ def test_surer_teachers_label_less(teacher: Teacher, monkeypatch: pytest.MonkeyP
 
 
 def test_images_are_copied_as_they_are_and_videos_thinned(
-    photos: Path, video: Path, tmp_path: Path,
+    photos: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
 ) -> None:
     copies = collect([photos, video], 3, tmp_path / 'images')
     names = [str(path.relative_to(tmp_path / 'images')) for path in copies]
-    assert names == ['photos/a.png', 'photos/b.jpg', 'photos/broken.png', 'photos/north/a.png',
+    assert names == ['photos/lab/lab_1.png', 'photos/lab/lab_2.jpg', 'photos/north/a.1.png',
                      'clip/000000.jpg', 'clip/000003.jpg', 'clip/000006.jpg']
-    assert copies[1].read_bytes() == (photos / 'b.jpg').read_bytes()
-    shades = [round(float(cv2.imread(str(path)).mean())) for path in copies[4:]]
+    assert copies[1].read_bytes() == (photos / 'lab_2.jpg').read_bytes()
+    shades = [round(float(cv2.imread(str(path)).mean())) for path in copies[3:]]
     assert shades == pytest.approx([0, 90, 180], abs=3)
+    # The user's own file is named, not a copy.
+    assert capsys.readouterr().err == (
+        f'left out: {photos}/broken.png: not a readable image; replace or unlist it.\n')
 
 
 def test_places_without_frames_are_refused(photos: Path, tmp_path: Path) -> None:
@@ -145,9 +178,31 @@ def test_places_without_frames_are_refused(photos: Path, tmp_path: Path) -> None
         collect([empty], 1, tmp_path / 'one')
     with pytest.raises(PseudoLabelError, match="found 'photos' twice, expected places of differe"):
         collect([photos, photos], 1, tmp_path / 'two')
-    (photos / 'a.jpg').write_bytes((photos / 'b.jpg').read_bytes())
-    with pytest.raises(PseudoLabelError, match=r'found a\.jpg and a\.png, expected one file of'):
+    (photos / 'lab_1.jpg').write_bytes((photos / 'lab_2.jpg').read_bytes())
+    with pytest.raises(PseudoLabelError, match=(
+            r'found lab_1\.jpg and lab_1\.png, expected one image of that name in a drive')):
         collect([photos], 1, tmp_path / 'three')
+    (photos / 'lab_1.jpg').unlink()
+    (photos / 'lab').mkdir()
+    (photos / 'lab' / 'lab_1.png').write_bytes((photos / 'lab_1.png').read_bytes())
+    with pytest.raises(PseudoLabelError, match=r'found lab/lab_1\.png and lab_1\.png, expected'):
+        collect([photos], 1, tmp_path / 'four')
+    # OpenCV would play it as a video of one frame, and forget which way is up.
+    with pytest.raises(PseudoLabelError, match=r'lab_1\.png: is an image, expected a folder of'):
+        collect([photos / 'lab_1.png'], 1, tmp_path / 'five')
+
+
+def test_places_keep_their_own_names(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / 'monday').symlink_to(photos)
+    (tmp_path / '.tuesday').symlink_to(photos)
+    monkeypatch.chdir(photos)
+    places = [tmp_path / 'monday', tmp_path / '.tuesday', Path()]
+    copies = collect(places, 1, tmp_path / 'images')
+    assert sorted(path.name for path in (tmp_path / 'images').iterdir()) == [
+        'monday', 'photos', 'tuesday']
+    assert len(copies) == 9
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -163,10 +218,11 @@ def test_the_folder_is_a_data_set(
     told = capsys.readouterr()
     assert 'broken.png: not a readable image' in told.err
     assert told.out.startswith('6 frames, ') and f'ids:{output}=0.1' in told.out
+    assert 'note:' not in told.out  # the boosters tell the merged classes apart
     opened = open_dataset(f'ids:{output}', None)
     teacher = Teacher(run, 0.5)
     assert {opened.sequence(index) for index in range(len(opened))} == {
-        'photos', 'photos/north', 'clip'}
+        'photos/lab', 'photos/north', 'clip'}
     for index in range(len(opened)):
         rgb, ids = opened.read(index)
         np.testing.assert_array_equal(ids, teacher(rgb))
@@ -197,11 +253,11 @@ def test_what_is_missing_is_one_line(
 def test_a_folder_of_no_pictures_at_all_is_refused(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
 ) -> None:
-    for name in ('a.png', 'b.jpg', 'north/a.png'):
+    for name in ('lab_1.png', 'lab_2.jpg', 'north/a.1.png'):
         (photos / name).write_bytes(b'no picture')
     assert main(['--run', str(run), '--images', str(photos),
                  '--output', str(tmp_path / 'more')]) == 1
-    assert 'none of 4 images can be read.' in capsys.readouterr().err
+    assert 'photos: none of its images (4) can be read; name another' in capsys.readouterr().err
     assert not (tmp_path / 'more').exists()
 
 
@@ -219,8 +275,10 @@ def test_an_interrupted_command_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ['photos']
 
 
-@pytest.mark.parametrize('wrong', [['--sure', '1'], ['--sure', '-0.1'], ['--every', '0']])
-def test_odd_numbers_are_refused(wrong: list[str], capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(('option', 'value'), [
+    ('--sure', '1'), ('--sure', '-0.1'), ('--sure', 'much'), ('--sure', 'nan'),
+    ('--every', '0'), ('--every', 'few'), ('--every', '1.5')])
+def test_odd_numbers_are_refused(option: str, value: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        main(['--run', 'r', '--images', 'i', '--output', 'o', *wrong])
-    assert 'expected at least' in capsys.readouterr().err
+        main(['--run', 'r', '--images', 'i', '--output', 'o', f'{option}={value}'])
+    assert f'{option}: found {value!r}, expected a' in capsys.readouterr().err
