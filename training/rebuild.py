@@ -4,8 +4,9 @@ Rebuild a shipped model from its configuration, in one command.
     python -m training.rebuild road_256x512 --data ../shared/data --output FOLDER
 
 Trains what ``training/configs/<name>.py`` says, and before it every run that it starts from
-(``init``); runs lie in ``runs/`` of the current folder and are gone on with where they stopped.
-Then it quantizes, and scores validation and test.
+(``init``), which also labels the unlabelled frames that the next one is trained on; runs lie in
+``runs/`` of the current folder and are gone on with where they stopped. Then it quantizes, and
+scores validation and test.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from pathlib import Path
 
 from training.config import ConfigError, load_config
+from training.datasets import DatasetError
+from training.datasets.base import located
 
 CONFIGS = Path(__file__).parent / 'configs'
 
@@ -23,6 +26,12 @@ RUNS = Path('runs')
 
 #: How long a step may take to end after a Ctrl-C, in seconds.
 STOP_S = 20.0
+
+#: What a run labels for those that come after it, into its folder ``PSEUDO_LABELS``; of videos
+#: every second frame. Left out: a clip whose bonnet that run takes for road.
+UNLABELLED = {'road_256x512_drives': (
+    'idd_lite/unlabelled', 'clips/carnd_solidWhiteRight_960x540_25fps_221f.mp4')}
+PSEUDO_LABELS = 'pseudo_labels'
 
 #: Reported, never chosen on.
 TEST = ('camvid:test',)
@@ -57,8 +66,14 @@ def chain(name: str) -> list[str]:
 
 def commands(name: str, data: Path, output: Path) -> list[list[str]]:
     """Return what is run, one after the other, as the arguments behind ``python -m``."""
-    runs = [['training.train', '--config', str(CONFIGS / f'{stage}.py'), '--data', str(data),
-             '--run', str(RUNS / stage)] for stage in chain(name)]
+    runs = []
+    for stage in chain(name):
+        runs.append(['training.train', '--config', str(CONFIGS / f'{stage}.py'),
+                     '--data', str(data), '--run', str(RUNS / stage)])
+        labels = RUNS / stage / PSEUDO_LABELS
+        if stage in UNLABELLED and not labels.is_dir():
+            runs.append(['training.pseudo_labels', '--run', str(RUNS / stage), '--data', str(data),
+                         '--images', *UNLABELLED[stage], '--every', '2', '--output', str(labels)])
     validate = load_config(CONFIGS / f'{name}.py').validate
     model = str(output / f'{name}.tflite')
     return [*runs,
@@ -80,7 +95,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         steps = commands(args.name, args.data, args.output)
-    except ConfigError as error:
+        if not args.dry_run:  # hours before they are needed
+            for place in (place for stage in chain(args.name)
+                          for place in UNLABELLED.get(stage, ())):
+                located(place, args.data)
+    except (ConfigError, DatasetError) as error:
         print(error, file=sys.stderr)
         return 1
     try:

@@ -26,8 +26,8 @@ def test_every_shipped_model_can_be_rebuilt(name: str, capsys: pytest.CaptureFix
     trainings = [line for line in lines if 'training.train ' in line]
     assert len(trainings) == len(rebuild.chain(name)) >= 1
     assert trainings[-1].endswith(f'--run {Path("runs") / name}')
-    assert [line.split()[2] for line in lines[len(trainings):]] == [
-        'training.quantize', 'training.evaluate']
+    assert lines[-3] == trainings[-1]
+    assert [line.split()[2] for line in lines[-2:]] == ['training.quantize', 'training.evaluate']
     # The run that is quantized is the last one that was trained.
     assert f'--run {Path("runs") / name}' in lines[-2]
     # As the shipped file was: its contract tells.
@@ -44,6 +44,42 @@ def test_a_run_starts_from_the_one_trained_before_it(name: str) -> None:
     for before, stage in zip(stages, stages[1:], strict=False):
         init = Path(load_config(rebuild.CONFIGS / f'{stage}.py').init)
         assert init == rebuild.RUNS / before
+
+
+@pytest.mark.parametrize('name', rebuild.shipped())
+def test_frames_are_labelled_before_a_run_is_trained_on_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    def after(step: list[str], option: str) -> str:
+        return step[step.index(option) + 1]
+
+    steps = rebuild.commands(name, Path('data'), Path('out'))
+    trained, made, asked = '', set(), set()
+    for step in steps:
+        if step[0] == 'training.pseudo_labels':
+            assert after(step, '--run') == trained
+            made.add(after(step, '--output'))
+        elif step[0] == 'training.train':
+            trained = after(step, '--run')
+            config = load_config(Path(after(step, '--config')))
+            needed = {spec.removeprefix('ids:') for spec, _ in config.train if 'runs/' in spec}
+            assert needed <= made
+            asked |= needed
+    assert asked == made != set()
+    # A folder appears when it is whole: what is there is not made again.
+    for folder in made:
+        Path(folder).mkdir(parents=True)
+    assert rebuild.commands(name, Path('data'), Path('out')) == [
+        step for step in steps if step[0] != 'training.pseudo_labels']
+
+
+def test_frames_that_will_be_labelled_are_looked_up_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(rebuild, '_run', lambda _: pytest.fail('begun'))
+    assert rebuild.main(['road_256x512', '--data', str(tmp_path), '--output', 'o']) == 1
+    assert 'unlabelled' in capsys.readouterr().err
 
 
 def test_a_start_from_elsewhere_is_refused(
@@ -68,6 +104,7 @@ def test_the_first_failure_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
         return 3
 
     monkeypatch.setattr(rebuild, '_run', run)
+    monkeypatch.setattr(rebuild, 'UNLABELLED', {})
     assert rebuild.main(['road_256x512', '--data', 'd', '--output', 'o']) == 3
     assert ran == ['training.train']
 
@@ -91,6 +128,7 @@ def test_ctrl_c_lets_the_step_end_by_itself(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, '-c', 'import sys; from training import rebuild\n'
          'rebuild.commands = lambda *words: [["slow_step"], ["slow_step"]]\n'
+         'rebuild.UNLABELLED = {}\n'
          'sys.exit(rebuild.main(["road_256x512", "--data", "d", "--output", "o"]))'],
         cwd=root, env={**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{tmp_path}'},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
