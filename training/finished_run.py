@@ -12,6 +12,10 @@ import keras
 from training.faults import intact
 
 
+class RunError(RuntimeError):
+    """A run folder cannot be used."""
+
+
 class QuantizationError(RuntimeError):
     """A model cannot be quantized as asked."""
 
@@ -43,20 +47,20 @@ def read_run(folder: Path) -> FinishedRun:
 
     Raises
     ------
-    QuantizationError
+    RunError
         If it holds no finished epoch at the deployed size, or what it holds is damaged.
 
     """
     model_path, config_path = folder / 'best.keras', folder / 'config.json'
     for path in (config_path, model_path):
         if not path.is_file():
-            raise QuantizationError(
+            raise RunError(
                 f'{path}: missing; expected a run folder of training.train with at least one '
                 'finished epoch at the deployed input size.')
     advice = 'choose another run, or train again in a new folder'
-    with intact(model_path, 'a Keras model', advice, QuantizationError):
+    with intact(model_path, 'a Keras model', advice, RunError):
         model = keras.models.load_model(model_path, compile=False)
-    with intact(config_path, 'the settings of a run', advice, QuantizationError):
+    with intact(config_path, 'the settings of a run', advice, RunError):
         described = json.loads(config_path.read_text())
         config = described['config']
         return FinishedRun(

@@ -31,7 +31,7 @@ from training.datasets.images import IMAGE_SUFFIXES, decode_rgb, read_bytes, rea
 from training.datasets.own import files_under, sequence_of
 from training.datasets.progress import Progress
 from training.faults import TrainingError
-from training.finished_run import QuantizationError, read_run
+from training.finished_run import RunError, read_run
 from training.metrics import probabilities_from_logits
 from training.model import BOOSTERS, SIZE_MULTIPLE, build, transfer_weights
 from training.optimization import last_epoch
@@ -70,7 +70,7 @@ class Teacher:
 
     Raises
     ------
-    QuantizationError, TrainingError, DatasetError
+    RunError, TrainingError, DatasetError
         If the folder holds no finished run, or its taxonomy is gone.
 
     """
@@ -311,7 +311,7 @@ def pseudo_label(
 
     Raises
     ------
-    PseudoLabelError, QuantizationError, TrainingError, DatasetError, SourceError
+    PseudoLabelError, RunError, TrainingError, DatasetError, SourceError
         If something is missing, or ``output`` is there or cannot be written.
 
     """
@@ -375,7 +375,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         places = [located(name, args.data) for name in args.images]
         print(pseudo_label(args.run, places, args.output, args.sure, args.every))
-    except (DatasetError, PseudoLabelError, QuantizationError, SourceError,
+    except (DatasetError, PseudoLabelError, RunError, SourceError,
             TrainingError) as error:
         print(error, file=sys.stderr)
         return 1

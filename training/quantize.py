@@ -38,7 +38,7 @@ from training.calibration import (
     Agreement, agreement, calibration_frames, choose, frame_shares, frames_by_turns, Plan, PLANS,
     Pool,
 )
-from training.finished_run import FinishedRun, QuantizationError, read_run
+from training.finished_run import FinishedRun, QuantizationError, RunError, read_run
 from training.layer_errors import layer_errors, table, write_layers
 from training.metrics import ConfusionMatrix, labels_from_logits
 from training.model import build, PRESETS
@@ -324,8 +324,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(args)
         return _compile(args.output) if args.edgetpu else 0
-    except (QuantizationError, TfliteError, OutputError, datasets.DatasetError, ModelError,
-            DeviceError) as error:
+    except (QuantizationError, RunError, TfliteError, OutputError, datasets.DatasetError,
+            ModelError, DeviceError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import pytest
 
 keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
-from training.finished_run import QuantizationError, read_run  # noqa: E402
+from training.finished_run import RunError, read_run  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -36,7 +36,7 @@ def test_damaged_models_are_refused_in_one_line(folder: Path) -> None:
     flipped[len(whole) // 2] ^= 255
     for content in (whole[:1000], b'', flipped):
         path.write_bytes(content)
-        with pytest.raises(QuantizationError, match=(
+        with pytest.raises(RunError, match=(
                 r'best\.keras: found a damaged file \((ValueError|BadZipFile): .*\), expected a '
                 'Keras model; choose another run, or train again in a new folder')) as caught:
             read_run(folder)
@@ -46,7 +46,7 @@ def test_damaged_models_are_refused_in_one_line(folder: Path) -> None:
 @pytest.mark.parametrize('text', ['{"command": ["tr', '[]', '{"config": {"classes": ["road"]}}'])
 def test_damaged_settings_are_refused_in_one_line(folder: Path, text: str) -> None:
     (folder / 'config.json').write_text(text)
-    with pytest.raises(QuantizationError, match=(
+    with pytest.raises(RunError, match=(
             r'config\.json: found a damaged file \((JSONDecodeError|TypeError|KeyError): .*\), '
             'expected the settings of a run; choose another run, or train again')):
         read_run(folder)

@@ -21,7 +21,7 @@ from training.calibration import (  # noqa: E402
     Agreement, agreement, choose, Plan, PLANS, Pool, sqnr_db,
 )
 from training.datasets import SyntheticDrive  # noqa: E402
-from training.finished_run import FinishedRun, QuantizationError, read_run  # noqa: E402
+from training.finished_run import FinishedRun, QuantizationError, RunError, read_run  # noqa: E402
 from training.layer_errors import (  # noqa: E402
     layer_errors, LayerError, short_names, table, write_layers,
 )
@@ -336,7 +336,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_of_an_older_version_is_read(run_folder: Path) -> None:
     run = read_run(run_folder)
     assert (run.taxonomy, run.mark, run.train_sets) == ('road', 'road', ('synthetic:8',))
-    with pytest.raises(QuantizationError, match=r'config\.json: missing; expected a run folder'):
+    with pytest.raises(RunError, match=r'config\.json: missing; expected a run folder'):
         read_run(run_folder / 'absent')
 
 
