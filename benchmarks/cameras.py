@@ -338,7 +338,8 @@ def main() -> int:
     parser.add_argument('--seconds', type=float, default=5.0,
                         help='of each window (%(default)s); with --host or --turns of everything')
     parser.add_argument('--rounds', type=int, default=3, help='windows of each (%(default)s)')
-    parser.add_argument('--json', type=Path, help='write the figures there, behind those in it')
+    parser.add_argument('--json', type=machine.output_file,
+                        help='write the figures there, behind those in it')
     args = parser.parse_args()
     if not (args.cameras or args.rates or args.host or args.turns):
         parser.error('expected --cameras, --rates, --host or --turns')

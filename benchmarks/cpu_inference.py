@@ -380,7 +380,7 @@ def main() -> int:
     parser.add_argument('--make', action='store_true', help='write the networks that are missing')
     parser.add_argument('--seconds', type=float, default=30.0,
                         help='for each part (default: %(default)s)')
-    parser.add_argument('--json', type=Path,
+    parser.add_argument('--json', type=machine.output_file,
                         help='write the figures there; parts measured before stay')
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):

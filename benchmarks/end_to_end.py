@@ -250,7 +250,7 @@ def main() -> int:
                         help='num_threads of all (default: what 0 chooses, %(default)s here)')
     parser.add_argument('--model', type=Path, default=SHIPPED_MODEL)
     parser.add_argument('--systems', nargs='+', choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument('--json', type=Path, help='write or add the figures there')
+    parser.add_argument('--json', type=machine.output_file, help='write or add the figures there')
     options = parser.parse_args()
     width, height = (int(side) for side in options.size.split('x'))
     choose_domain()

@@ -21,7 +21,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import machine
 from nodes import Camera, Tool, Watcher, choose_domain, clean_environment
@@ -174,7 +173,7 @@ def main() -> int:
                         help='for each of four states (%(default)s)')
     parser.add_argument('--defaults', action='store_true',
                         help='leave camera and subscriber on the middleware\'s own settings')
-    parser.add_argument('--json', type=Path, help='write the figures there')
+    parser.add_argument('--json', type=machine.output_file, help='write the figures there')
     options = parser.parse_args()
     choose_domain()
     about = machine.description()

@@ -308,7 +308,7 @@ def main() -> int:
     parser.add_argument('--inputs', nargs='+', default=INPUTS, choices=INPUTS)
     parser.add_argument('--outputs', nargs='+', default=list(OUTPUT_SETS),
                         choices=list(OUTPUT_SETS))
-    parser.add_argument('--json', type=Path, help='write the figures there, too')
+    parser.add_argument('--json', type=machine.output_file, help='write the figures there, too')
     parser.add_argument('--subscriber', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.subscriber:

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument('--model', type=Path, default=SHIPPED_MODEL)
     parser.add_argument('--count', type=int, default=300, help='frames each (%(default)s)')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads (%(default)s)')
-    parser.add_argument('--json', type=Path, help='write the figures there, too')
+    parser.add_argument('--json', type=machine.output_file, help='write the figures there, too')
     options = parser.parse_args()
     times = measure(options.model, options.count, options.threads) * 1e3
     described = machine.description()

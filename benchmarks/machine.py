@@ -1,11 +1,14 @@
-"""What a benchmark ran on, for its table and its JSON."""
+"""What a benchmark ran on, for its table and its JSON, and where that goes."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+from bisenet_ros.core.output_files import OutputError, check_writable
 
 #: Distributions whose version changes figures; of each row the first that is installed counts.
 LIBRARIES = (
@@ -50,3 +53,13 @@ def text(machine: dict[str, object]) -> str:
     libraries = ', '.join(f'{name} {version}' for name, version in machine['versions'].items())
     return (f'{machine["processor"]}, {machine["cores"]} cores, {machine["kernel"]}, Python '
             f'{machine["python"]}, ROS {machine["ros"]}, {libraries}')
+
+
+def output_file(name: str) -> Path:
+    """Return an option's path, for ``argparse``, unless nothing could be written there."""
+    path = Path(name)
+    try:
+        check_writable(path)
+    except OutputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path

@@ -15,6 +15,7 @@ import json
 import sys
 from pathlib import Path
 
+import machine
 import numpy as np
 import numpy.typing as npt
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--on', nargs='+', default=['camvid:val', 'idd_lite:val'])
     parser.add_argument('--every', type=int, default=1, help='only every n-th frame')
-    parser.add_argument('--json', type=Path)
+    parser.add_argument('--json', type=machine.output_file)
     options = parser.parse_args()
     segmenters = [Segmenter.load(path, device='cpu') for path in options.model]
     rows = []

@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument('--every', type=float, default=5.0, metavar='SECONDS',
                         help='between two samples (%(default)s)')
     parser.add_argument('--threads', type=int, default=0, help='num_threads (%(default)s)')
-    parser.add_argument('--json', type=Path, help='write figures and samples there')
+    parser.add_argument('--json', type=machine.output_file, help='write figures and samples there')
     options = parser.parse_args()
     choose_domain()
     samples, code = run(options.minutes, options.every, options.threads)

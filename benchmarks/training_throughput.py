@@ -25,7 +25,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from machine import description, processor
+from machine import description, output_file, processor
 
 from training.config import Config, Phase, load_config
 from training.datasets import open_dataset
@@ -119,7 +119,7 @@ def main() -> None:
                          help='threads of the pipeline (%(default)s)')
     command.add_argument('--steps', type=int, default=4, help='in a row (%(default)s)')
     command.add_argument('--rounds', type=int, default=3, help='(%(default)s)')
-    command.add_argument('--json', type=Path)
+    command.add_argument('--json', type=output_file)
     options = command.parse_args()
 
     height, width = (int(side) for side in options.input.split('x'))

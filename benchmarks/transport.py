@@ -57,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
     parser.add_argument('--frames', type=int, default=300, help='a round (%(default)s)')
     parser.add_argument('--rounds', type=int, default=1, help='of each setting (%(default)s)')
-    parser.add_argument('--json', type=Path, help='write the figures there, too')
+    parser.add_argument('--json', type=machine.output_file, help='write the figures there, too')
     options = parser.parse_args()
     choose_domain()
     if chosen := [name for name in CHOICES if name in os.environ]:

@@ -186,3 +186,18 @@ def test_every_picture_of_the_pages_can_be_drawn_again(tmp_path):
                     for name in ('performance', 'evaluation'))
     assert set(drawn) == set(re.findall(r'images/(performance_\w+\.png)', pages))
     assert all(5_000 < size < 150_000 for size in drawn.values())
+
+
+@pytest.mark.parametrize('name', ['cpu_inference', 'isolation'])
+def test_json_that_cannot_be_written_is_refused_before_any_work(tmp_path, name):
+    (tmp_path / 'file').touch()
+    command = [sys.executable, str(BENCHMARKS / f'{name}.py'), '--json',
+               str(tmp_path / 'file' / 'found.json')]
+
+    result = subprocess.run(command, env={**os.environ, 'PYTHONPATH': str(ROOT)}, check=False,
+                            capture_output=True, text=True, timeout=60)
+
+    assert result.returncode == 2
+    assert not result.stdout
+    assert 'argument --json: ' in result.stderr
+    assert 'found.json: cannot be written (' in result.stderr
