@@ -20,6 +20,9 @@ MEAN = 'mean'
 #: Keras dtype policies that the trainer is made for.
 PRECISIONS = ('float32', 'mixed_bfloat16')
 
+#: They divide every input size, so that cells of the labels and of the logits coincide.
+LOSS_STRIDES = (1, 2, 4, 8)
+
 #: What running a configuration file raises when something in it is wrong.
 _WRONG_IN_FILE = (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError,
                   LookupError, ArithmeticError, OSError)
@@ -79,7 +82,7 @@ class Config:
         Above 0, so many times ``training.losses.jaccard_loss`` is added to the deployed head's
         loss.
     loss_stride : int
-        The loss is taken on every n-th pixel of the label image, both ways.
+        The loss is taken on every n-th pixel of the label image, both ways: 1, 2, 4 or 8.
     precision : str
         Keras dtype policy: ``float32`` or ``mixed_bfloat16``.
     taxonomy : str
@@ -159,7 +162,6 @@ class Config:
                     'leave out what is not to be trained on.')
         for name, found, least, below in (
                 ('batch_size', self.batch_size, 1, None),
-                ('loss_stride', self.loss_stride, 1, None),
                 ('learning_rate', self.learning_rate, 0.0, None),
                 ('booster_weight', self.booster_weight, 0.0, None),
                 ('ema_decay', self.ema_decay, 0.0, 1.0),
@@ -177,6 +179,9 @@ class Config:
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f'precision: found {self.precision!r}, expected {" or ".join(PRECISIONS)}.')
+        if self.loss_stride not in LOSS_STRIDES:
+            raise ConfigError(
+                f'loss_stride: found {self.loss_stride}, expected one of {LOSS_STRIDES}.')
         if not 0 <= self.sequence_balance <= 1:
             raise ConfigError(
                 f'sequence_balance: found {self.sequence_balance}, expected 0 to 1.')

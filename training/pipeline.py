@@ -168,7 +168,8 @@ class EpochBatches(keras.utils.PyDataset):
     and the processes of a cluster each build their part.
 
     Item: ``float32[N, H, W, 3]`` RGB in [0, 1] and a dict from output name to ``uint8[N, h, w]``
-    labels at ``loss_stride``: deployed classes for ``logits``, training classes for the boosters
+    labels, any one pixel's of each cell of ``loss_stride`` by as much, the same one throughout a
+    view: deployed classes for ``logits``, training classes for the boosters
     where these are finer.
 
     Parameters
@@ -233,7 +234,10 @@ class EpochBatches(keras.utils.PyDataset):
             view, ids = random_view(
                 rgb, ids, self._input_hw, rng, settings, donor, self._background)
             np.divide(view, np.float32(255), out=images[row])
-            labels.append(ids[stride // 2::stride, stride // 2::stride])
+            # Which pixel stands for its cell changes from view to view: always the same one would
+            # teach outlines that lie beside those of the image by the way to the cell's middle.
+            down, right = rng.integers(stride, size=2)
+            labels.append(ids[down::stride, right::stride])
         fine = np.stack(labels)
         deployed = self._merge[fine]
         boosters = fine if config.boosters_are_finer else deployed

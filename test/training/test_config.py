@@ -50,7 +50,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ({'phases': (Phase((32, 32), 1), Phase((32, 64), 0))},
      'phases: found 0 epochs at 32x64, expected at least 1; leave out'),
     ({'batch_size': 0}, 'batch_size: found 0, expected at least 1'),
-    ({'loss_stride': 0}, 'loss_stride: found 0, expected at least 1'),
+    ({'loss_stride': 3}, r'loss_stride: found 3, expected one of \(1, 2, 4, 8\)'),
     ({'learning_rate': -1.0}, 'learning_rate: found -1.0, expected at least 0'),
     ({'learning_rate': float('nan')}, 'learning_rate: found nan, expected at least 0'),
     ({'booster_weight': -1.0}, 'booster_weight: found -1.0, expected at least 0'),

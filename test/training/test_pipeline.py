@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -208,21 +209,32 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 @pytest.mark.parametrize('stride', [1, 2, 4])
-def test_labels_are_taken_from_the_middle_of_each_cell(stride: int) -> None:
+def test_labels_are_taken_from_every_pixel_of_a_cell_in_turn(stride: int) -> None:
     still = Augmentation(
         scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
         shadow=0)
     config = dataclasses.replace(
         CONFIG, phases=(Phase((64, 96), 1),), train=(('synthetic:6', 1.0),), loss_stride=stride,
-        augmentation=still)
+        images_per_epoch=80 * stride, augmentation=still)
     source = SyntheticDrive(6, (96, 64))
-    images, labels = EpochBatches(config, [source], 0, ['booster_s3'])[0]
     originals = [source.read(index) for index in range(6)]
-    for image, ids in zip(images, labels['booster_s3'], strict=True):
-        match = [full for rgb, full in originals
-                 if np.array_equal(np.round(image * 255).astype(np.uint8), rgb)]
-        assert len(match) == 1
-        np.testing.assert_array_equal(ids, match[0][stride // 2::stride, stride // 2::stride])
+    epoch = EpochBatches(config, [source], 0, ['booster_s3'])
+    seen = collections.Counter()
+    for images, labels in (epoch[index] for index in range(epoch.num_batches)):
+        for image, ids in zip(images, labels['booster_s3'], strict=True):
+            match = [full for rgb, full in originals
+                     if np.array_equal(np.round(image * 255).astype(np.uint8), rgb)]
+            assert len(match) == 1
+            fitting = [offset for offset in itertools.product(range(stride), repeat=2)
+                       if np.array_equal(ids, match[0][offset[0]::stride, offset[1]::stride])]
+            assert fitting
+            if len(fitting) == 1:
+                seen[fitting[0]] += 1
+    # On the whole at the middle of their cells, where the logits are; a bias of half a pixel at
+    # stride 2 cost 0.0016 of road IoU.
+    mean = sum(np.multiply(offset, count) for offset, count in seen.items()) / seen.total()
+    np.testing.assert_allclose(mean, (stride - 1) / 2, atol=0.12 * stride)
+    assert len(seen) == stride ** 2
 
 
 def test_donors_are_drawn_only_where_wanted() -> None:
