@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 Bytes = npt.NDArray[np.uint8]
@@ -239,11 +239,12 @@ class ImageBuffer:
 
 def scaled_camera_info(info: CameraInfo, size: tuple[int, int], header: Header) -> CameraInfo:
     """
-    Return camera info for an image of another size of the same view.
+    Return camera info for an image of the same view, of any size.
 
     Parameters
     ----------
     info : sensor_msgs/CameraInfo
+        Of the camera's image.
     size : (int, int)
         Width and height in pixels.
     header : std_msgs/Header
@@ -252,29 +253,34 @@ def scaled_camera_info(info: CameraInfo, size: tuple[int, int], header: Header) 
     Returns
     -------
     sensor_msgs/CameraInfo
-        With K, P and the region of interest scaled, as image_proc's ResizeNode does; D and R do
-        not depend on the size.
+        As it came where the size is that of the camera's image. Else with K and P scaled, as
+        image_proc's ResizeNode does, and what the camera cut off (``roi``) or took together
+        (``binning_x``, ``binning_y``) taken into account, so that the result has neither. D and R
+        do not depend on the size.
 
     """
     width, height = size
     scaled = copy.deepcopy(info)
     scaled.header = header
-    scaled.width, scaled.height = width, height
-    if not info.width or not info.height:
+    roi = info.roi
+    view = roi.width or info.width, roi.height or info.height  # in pixels of the whole sensor
+    binned = view[0] // max(1, info.binning_x), view[1] // max(1, info.binning_y)
+    if size == binned:
         return scaled
-    x, y = width / info.width, height / info.height
-
+    scaled.width, scaled.height = width, height
+    if not all(view):
+        return scaled
+    x, y = width / view[0], height / view[1]
     k, p = list(info.k), list(info.p)
-    for index in range(3):
-        k[index] *= x
-        k[index + 3] *= y
-    for index in range(4):
-        p[index] *= x
-        p[index + 4] *= y
+    for matrix, columns in ((k, 3), (p, 4)):
+        matrix[2] -= roi.x_offset
+        matrix[columns + 2] -= roi.y_offset
+        for index in range(columns):
+            matrix[index] *= x
+            matrix[columns + index] *= y
     scaled.k, scaled.p = k, p
-    roi = scaled.roi
-    roi.x_offset, roi.width = round(roi.x_offset * x), round(roi.width * x)
-    roi.y_offset, roi.height = round(roi.y_offset * y), round(roi.height * y)
+    scaled.roi = RegionOfInterest(do_rectify=roi.do_rectify)
+    scaled.binning_x = scaled.binning_y = 0
     return scaled
 
 

@@ -525,8 +525,9 @@ def camera_info():
 
 
 def test_camera_info_is_scaled_as_image_proc_does():
-    """K and P by axis, the region of interest too; D, R and the last rows stay (ResizeNode)."""
+    """K and P by axis; D, R and the last rows stay (ResizeNode)."""
     info = camera_info()
+    info.roi = RegionOfInterest()
 
     scaled = conversions.scaled_camera_info(info, (320, 120), HEADER)
 
@@ -538,18 +539,40 @@ def test_camera_info_is_scaled_as_image_proc_does():
     assert list(scaled.d) == list(info.d)
     assert list(scaled.r) == list(info.r)
     assert scaled.distortion_model == 'plumb_bob'
-    assert scaled.roi == RegionOfInterest(
-        x_offset=32, y_offset=12, width=160, height=60, do_rectify=True)
 
 
-def test_camera_info_of_the_same_size_changes_only_its_header():
+@pytest.mark.parametrize(('binning', 'size'), [((1, 1), (320, 240)), ((2, 4), (160, 60))])
+def test_camera_info_of_the_cameras_image_changes_only_its_header(binning, size):
     info = camera_info()
+    info.binning_x, info.binning_y = binning
 
-    scaled = conversions.scaled_camera_info(info, (640, 480), HEADER)
+    scaled = conversions.scaled_camera_info(info, size, HEADER)
 
     assert scaled.header == HEADER
     scaled.header = info.header
     assert scaled == info
+
+
+@pytest.mark.parametrize('binning', [(0, 0), (1, 1), (2, 4)])
+def test_what_a_camera_cut_off_or_took_together_is_in_a_scaled_camera_info(binning):
+    """A point of the scene keeps its place in the view (CameraInfo's comments on both)."""
+    info = camera_info()
+    info.binning_x, info.binning_y = binning
+    point = np.array([0.1, -0.05, 1.0])
+    on_sensor = np.reshape(info.k, (3, 3)) @ point
+    within = (on_sensor[:2] - [64, 48]) / [320, 240]
+
+    scaled = conversions.scaled_camera_info(info, (512, 256), HEADER)
+
+    assert (scaled.width, scaled.height) == (512, 256)
+    assert (scaled.binning_x, scaled.binning_y) == (0, 0)
+    assert scaled.roi == RegionOfInterest(do_rectify=True)
+    np.testing.assert_allclose(
+        (np.reshape(scaled.k, (3, 3)) @ point)[:2], within * [512, 256])
+    projected = np.reshape(info.p, (3, 4)) @ [*point, 1]
+    np.testing.assert_allclose(
+        (np.reshape(scaled.p, (3, 4)) @ [*point, 1])[:2],
+        (projected[:2] - [64, 48]) / [320, 240] * [512, 256])
 
 
 def test_the_given_camera_info_stays_as_it_is():
