@@ -4,8 +4,9 @@ Segment several cameras in one process, on one engine.
     ros2 run bisenet_ros cameras --ros-args -p cameras:="[front, rear]" -r /rear/image:=/d435/image
 
 Every camera has a ``segmenter`` node of its own in a namespace of its own (``/front/segmenter``),
-with its own topics, parameters, lifecycle and diagnostics. The model is loaded once and an EdgeTPU
-opened once; cameras with a new frame take turns. What is given for ``cameras`` on the command line
+with its own topics, parameters, lifecycle, diagnostics and thread: what holds up one of them holds
+up no other. The model is loaded once and an EdgeTPU opened once; cameras with a new frame take
+turns. What is given for ``cameras`` on the command line
 holds for all (``-p model:=...``); a parameter file tells them apart by their names
 (``/front/segmenter:``).
 """
@@ -35,13 +36,14 @@ class CamerasNode(Node):
         names = self.declare_parameter('cameras', Parameter.Type.STRING_ARRAY, ParameterDescriptor(
             description='Names of the cameras: each is the namespace of its segmenter.',
             read_only=True)).value or []
-        wrong = [name for name in names if not CAMERA_NAME.fullmatch(name)]
+        wrong = [name for name in names if not CAMERA_NAME.fullmatch(name) or '__' in name]
         if not names or wrong or len(set(names)) < len(names):
             raise process.StartError(
                 f'parameter cameras: found {list(names)}, expected the name of each camera once, '
-                'of letters, digits and underscores; give -p cameras:="[front, rear]".')
+                'of letters, digits and single underscores; give -p cameras:="[front, rear]".')
         self._pool = EnginePool()
-        self._segmenters = [self._segmenter(name) for name in names]
+        self.segmenters = [self._segmenter(name) for name in names]
+        self._spinners: list[process.Spinner] = []
 
     def _segmenter(self, camera: str) -> SegmenterNode:
         namespace = f'{self.get_namespace().rstrip("/")}/{camera}'
@@ -53,8 +55,7 @@ class CamerasNode(Node):
 
     def begin(self) -> None:
         """Let every segmenter begin; ``StartError`` if one cannot."""
-        for segmenter in self._segmenters:
-            self.executor.add_node(segmenter)
+        for segmenter in self.segmenters:
             try:
                 segmenter.begin()
             except process.StartError as error:
@@ -62,24 +63,31 @@ class CamerasNode(Node):
                     f'{segmenter.get_fully_qualified_name()}: {error}') from error
             if process.stopping.is_set():
                 return
+            self._spinners.append(process.Spinner(segmenter))
 
     @property
     def finished(self) -> bool:
-        """Whether every segmenter was shut down."""
-        return all(segmenter.finished for segmenter in self._segmenters)
+        """Whether every segmenter was shut down; raises what ended one's thread."""
+        for spinner in self._spinners:
+            spinner.check()
+        return all(segmenter.finished for segmenter in self.segmenters)
 
     def end(self) -> None:
         """Stop all work; a device that holds up one frame holds up the others only once."""
         overdue = threading.Timer(LAST_FRAME_S, self._pool.close)
         overdue.start()
-        for segmenter in self._segmenters:
+        for spinner in self._spinners:
+            spinner.ask_to_end()
+        for spinner in self._spinners:
+            spinner.end()
+        for segmenter in self.segmenters:
             segmenter.end()
         overdue.cancel()
         overdue.join()
 
     def destroy_node(self) -> None:
         """Take the segmenters down, too."""
-        for segmenter in self._segmenters:
+        for segmenter in self.segmenters:
             segmenter.destroy_node()
         super().destroy_node()
 

@@ -9,10 +9,11 @@ handlers would shut the context down under a worker that is publishing.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from bisenet_ros.memory import keep_freed_memory
 
@@ -58,6 +60,77 @@ class Runnable(Protocol):
         ...
 
 
+class Spinner:
+    """
+    A node's executor in a thread of its own: what holds up this node holds up no other.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._ending = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=node.get_namespace(), daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                spin_once(self._executor)
+        except Exception as error:  # noqa: BLE001 - for ``check``, on the thread that ends things
+            self._failure = error
+
+    def check(self) -> None:
+        """Raise what ended the thread, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def ask_to_end(self) -> None:
+        """Let the callback under way be the last."""
+        self._ending.set()
+
+    def end(self) -> None:
+        """Wait for it, and give the executor back."""
+        self.ask_to_end()
+        self._thread.join()
+        self._executor.shutdown()
+
+
+def spin_once(executor: SingleThreadedExecutor) -> None:
+    """Wait for one callback, ``POLL_S`` at most, and run it."""
+    # Humble's executor raises of what another callback has destroyed meanwhile.
+    with contextlib.suppress(InvalidHandle):
+        executor.spin_once(timeout_sec=POLL_S)
+
+
+def warn_of_unknown_parameters(nodes: Iterable[Node]) -> None:
+    """
+    Warn of parameters that were given and that none of the process's nodes has.
+
+    rclpy is silent of them: ``-p modle:=...`` would leave the default in force unnoticed.
+
+    Parameters
+    ----------
+    nodes : iterable of rclpy.node.Node
+        With all their parameters declared. The first one says it.
+
+    """
+    nodes = list(nodes)
+    known = {name for node in nodes for name in node.get_parameters_by_prefix('')}
+    given = {name for node in nodes for name in node._parameter_overrides}
+    for name in sorted(given - known):
+        if not name.startswith('qos_overrides.'):
+            near = difflib.get_close_matches(name, known, 1)
+            nodes[0].get_logger().warning(
+                f'there is no parameter {name!r}: what was given for it has no effect'
+                + (f'; did you mean {near[0]!r}?' if near else ''))
+
+
 def hold_signals() -> threading.Event:
     """Take SIGINT and SIGTERM; return ``stopping``, which the first of them sets."""
     # Not to ignore them from here: Python complains of one that is pending when it is ignored.
@@ -78,7 +151,8 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     make_node : callable
         Returns an rclpy ``Node`` that is ``Runnable`` too. May raise ``StartError``.
     args : list of str or None
-        As ``rclpy.init`` takes them.
+        As ``rclpy.init`` takes them. ``--help`` prints the module's text; whatever else is meant
+        for no part of ROS is refused.
 
     Returns
     -------
@@ -86,9 +160,17 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
         Exit code: 0 after a signal or when finished, 1 if the node could not start or go on.
 
     """
-    stop = hold_signals()
-    keep_freed_memory()
     try:
+        own = remove_ros_args(args)[1 if args is None else 0:]
+        if '-h' in own or '--help' in own:
+            print((sys.modules[make_node.__module__].__doc__ or '').strip())
+            return 0
+        if own:
+            _complain(f'found {" ".join(own)!r}, expected arguments of ROS alone: '
+                      '--ros-args -p NAME:=VALUE -r FROM:=TO')
+            return 1
+        stop = hold_signals()
+        keep_freed_memory()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:
         _complain(error)
@@ -97,12 +179,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     try:
         node = make_node()
         executor.add_node(node)
+        warn_of_unknown_parameters([node, *getattr(node, 'segmenters', ())])
         if not stop.is_set():
             node.begin()
         while not stop.is_set() and not node.finished:
-            # Humble's executor raises of what another callback has destroyed meanwhile.
-            with contextlib.suppress(InvalidHandle):
-                executor.spin_once(timeout_sec=POLL_S)
+            spin_once(executor)
     except (StartError, InvalidParameterTypeException, InvalidParameterValueException) as error:
         if not stop.is_set():  # which makes a start fail, too
             _complain(error)
@@ -119,5 +200,5 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     return 0
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: Exception | str) -> None:
     print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)

@@ -9,6 +9,8 @@ import pytest
 from harness import (
     BEST_EFFORT, ROOT, NodeProcess, clip_frames, level_of, pixels_of, values_of,
 )
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image
 from standin import StandIn
 from tflite_models import Toy
@@ -150,13 +152,15 @@ def test_names_and_parameters_under_a_namespace(peer, start, tmp_path):
     assert node.stop() == 0
 
 
-@pytest.mark.parametrize('cameras', [[], ['a', 'a'], ['a', 'b c'], ['a', '1'], ['/a'], ['a/']])
+@pytest.mark.parametrize('cameras', [
+    [], ['a', 'a'], ['a', 'b c'], ['a', '1'], ['/a'], ['a/'], ['a__b']])
 def test_names_that_cannot_be_namespaces_are_refused(start, cameras):
     node = start('cameras', {'cameras': cameras} if cameras else {})
 
     assert node.wait() == 1
     assert re.search(r'parameter cameras: found \[.*\], expected the name of each camera once, of '
-                     r'letters, digits and underscores; give -p cameras:="\[front, rear\]"\.$',
+                     r'letters, digits and single underscores; give '
+                     r'-p cameras:="\[front, rear\]"\.$',
                      node.output), node.output
     assert 'Traceback' not in node.output
 
@@ -264,6 +268,29 @@ def test_end_while_the_stick_hangs(peer, start, stand_in):
     sent_s = time.monotonic()
     assert node.stop() == 0
     assert time.monotonic() - sent_s < 2.0
+
+
+def test_one_that_waits_for_its_stick_holds_up_no_other(peer, start, stand_in):
+    node = start_on_the_stick(start, stand_in, device='cpu')
+    cameras = cameras_of(peer, root='/stick')
+    labels = {side: peer.watch(Image, f'/stick/{side}/segmenter/labels') for side in SIDES}
+    ask_all(peer, cameras, labels, stand_in, 1)
+    for transition in ('deactivate', 'cleanup'):
+        assert peer.transition(transition, '/stick/rear/segmenter')
+    stand_in.behave('hang_open')
+    peer.set_or_fail('/stick/rear/segmenter', device='usb:0', device_open_timeout_s=20.0)
+    client = peer.node.create_client(ChangeState, '/stick/rear/segmenter/change_state')
+    peer.wait_for(client.service_is_ready, 'the service')
+    configuring = client.call_async(ChangeState.Request(transition=Transition(
+        id=Transition.TRANSITION_CONFIGURE)))
+    peer.wait_for(lambda: stand_in.hangs, 'that it is being opened')
+
+    for seed in range(5):
+        rgb = picture(seed, TOY.input_hw)
+        peer.ask(cameras['front'], peer.image(rgb, 'rgb8'), labels['front'])
+
+    assert not configuring.done()
+    assert node.stop() == 0
 
 
 # -- what ships ----------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import yaml
 from harness import PATIENCE_S, ROOT, NodeProcess
 from rcl_interfaces.msg import ParameterType
 
-from bisenet_ros import parameters
+from bisenet_ros import parameters, process
+from bisenet_ros.segmenter import SegmenterNode
 
 TYPES = {
     bool: ParameterType.PARAMETER_BOOL, int: ParameterType.PARAMETER_INTEGER,
@@ -267,3 +268,27 @@ def test_an_unusable_parameter_file_is_named_without_a_traceback(start, tmp_path
     assert node.wait(PATIENCE_S) == 1
     assert str(file) in node.output
     assert 'Traceback' not in node.output
+
+
+def test_a_misspelt_parameter_is_told(start):
+    node = start(params={'modle': 'road_128x256', 'qos_overrides./x.publisher.depth': 1})
+
+    node.wait_active()
+
+    told = [line for line in node.lines if 'there is no parameter' in line]
+    assert len(told) == 1
+    assert told[0].endswith("]: there is no parameter 'modle': what was given for it has no "
+                            "effect; did you mean 'model'?")
+    assert node.stop() == 0
+
+
+def test_arguments_that_are_not_for_ros_are_refused(capsys):
+    assert process.run(SegmenterNode, ['--model', 'a.tflite', '--ros-args', '-p', 'a:=1']) == 1
+    assert capsys.readouterr().err.endswith(
+        "found '--model a.tflite', expected arguments of ROS alone: --ros-args -p NAME:=VALUE "
+        '-r FROM:=TO\n')
+
+
+def test_help_tells_what_the_tool_is(capsys):
+    assert process.run(SegmenterNode, ['--help']) == 0
+    assert capsys.readouterr().out.startswith('The segmenter node: ')
