@@ -11,12 +11,13 @@ publishes. The image topic is subscribed only while somebody subscribes to an ou
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import (
@@ -38,7 +39,7 @@ from bisenet_ros import conversions, parameters, process
 from bisenet_ros.core import outputs
 from bisenet_ros.core.engines import Opener, open_engine
 from bisenet_ros.core.errors import DeviceError, DeviceLostError, ModelError, SettingsError
-from bisenet_ros.core.health import Level, Report, StreamContext, StreamHealth
+from bisenet_ros.core.health import SETTLING_S, Level, Report, StreamContext, StreamHealth
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
 from bisenet_ros.core.supervisor import DeviceStatus
 from bisenet_ros.core.worker import NewestWorker, RateLimit
@@ -56,9 +57,13 @@ WATCH_S = 0.1
 MAX_AGE_S = 3600.0
 
 LOG_PERIOD_S = 5.0
+INFO_LOG_PERIOD_S = 60.0
 
 #: How long a frame under way may take to end by itself when the node ends.
 LAST_FRAME_S = 0.5
+
+#: How often a wait for a frame under way looks whether the node ends meanwhile.
+JOIN_S = 0.1
 
 LATCHED_QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
@@ -104,6 +109,29 @@ def descriptor(param: parameters.Param) -> ParameterDescriptor:
     return described
 
 
+class Arrival(NamedTuple):
+    """A message, when it came (monotonic seconds), and by which subscription of the input."""
+
+    message: Any
+    time_s: float
+    subscription: int
+
+
+Transition = Callable[['SegmenterNode', LifecycleState], TransitionCallbackReturn]
+
+
+def told(transition: Transition) -> Transition:
+    """Log what a transition raises and say so in the diagnostics; rclpy swallows it."""
+    @functools.wraps(transition)
+    def guarded(node: SegmenterNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:  # noqa: BLE001 - rclpy's callers see nothing of it
+            node.fault(f'{transition.__name__} failed: {type(error).__name__}: {error}')
+            return TransitionCallbackReturn.ERROR
+    return guarded
+
+
 class SegmenterNode(LifecycleNode):
     """
     The node ``segmenter``; see the README for its topics and parameters.
@@ -120,7 +148,8 @@ class SegmenterNode(LifecycleNode):
         self._opener = opener
         self.finished = False
         self._segmenter: Segmenter | None = None
-        self._worker: NewestWorker[tuple[Any, float]] | None = None
+        self._worker: NewestWorker[Arrival] | None = None
+        self._subscriptions_made = self._segmented_of = 0
         self._image_subscription = self._info_subscription = None
         self._subscribed_s = float('-inf')
         self._outputs: dict[str, Any] = {}
@@ -225,7 +254,7 @@ class SegmenterNode(LifecycleNode):
 
     def end(self) -> None:
         """Stop work for good, without waiting for a device; publishers still exist."""
-        self._stop_work(LAST_FRAME_S)
+        self._stop_work(ending=True)
         self._close_segmenter()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -234,7 +263,7 @@ class SegmenterNode(LifecycleNode):
             self._configure()
         except (ModelError, DeviceError, SettingsError) as error:
             return self._refuse(str(error))
-        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
+        except Exception as error:  # noqa: BLE001 - FAILURE, not ERROR: the node can be mended
             self.get_logger().error(traceback.format_exc())
             return self._refuse(f'configuring failed: {type(error).__name__}: {error}')
         self._enter('inactive')
@@ -246,6 +275,11 @@ class SegmenterNode(LifecycleNode):
         if not self._value('autostart'):
             self.get_logger().error(f'unconfigured: {reason}')
         return TransitionCallbackReturn.FAILURE
+
+    def fault(self, text: str) -> None:
+        """Log the exception that is being handled, and let the diagnostics tell it."""
+        self._state_text, self._state_level = text, Level.ERROR
+        self.get_logger().error(f'{text}\n{traceback.format_exc()}')
 
     def _enter(self, state: str) -> None:
         self._state_text, self._state_level = state, Level.OK
@@ -286,6 +320,7 @@ class SegmenterNode(LifecycleNode):
                 message_type, topic, output_qos(),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
+    @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let frames in."""
         self._worker = NewestWorker(
@@ -297,18 +332,21 @@ class SegmenterNode(LifecycleNode):
         self._enter('active')
         return super().on_activate(state)
 
+    @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop inference; the model stays loaded."""
         self._stop_work()
         self._enter('inactive')
         return super().on_deactivate(state)
 
+    @told
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and take the outputs down."""
         self._tear_down()
         self._enter('unconfigured')
         return super().on_cleanup(state)
 
+    @told
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Do what cleanup does, from any state, and let the process end."""
         self._tear_down()
@@ -316,21 +354,26 @@ class SegmenterNode(LifecycleNode):
         self.finished = True
         return super().on_shutdown(state)
 
+    @told
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Go back to unconfigured, so that a manager can try again."""
+        """Go back to unconfigured, so that a manager can try again; what failed was told."""
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
-    def _stop_work(self, patience_s: float | None = None) -> None:
+    def _stop_work(self, *, ending: bool = False) -> None:
+        """Let no more frames in and finish the one under way, not for long if the node ends."""
         self._active = False
         if self._watch_timer is not None:
             self.destroy_timer(self._watch_timer)
             self._watch_timer = None
         self._unsubscribe()
         if self._worker is not None:
-            if not self._worker.stop(patience_s):
-                self._close_segmenter()  # which ends a wait for the device
-                self._worker.stop()
+            left_s = LAST_FRAME_S
+            while not self._worker.stop(JOIN_S):
+                if ending or process.stopping.is_set():
+                    left_s -= JOIN_S
+                if left_s <= 0:
+                    self._close_segmenter()  # which ends a wait for the device
             self._worker = None
 
     def _close_segmenter(self) -> None:
@@ -382,6 +425,7 @@ class SegmenterNode(LifecycleNode):
     def _subscribe(self) -> None:
         message_type, self._read_frame = conversions.TRANSPORTS[self._value('image_transport')]
         self._subscribed_s = time.monotonic()
+        self._subscriptions_made += 1
         options = QoSOverridingOptions.with_default_policies()
         self._image_subscription = self.create_subscription(
             message_type, self.image_topic(), self._on_image, input_qos(),
@@ -398,8 +442,6 @@ class SegmenterNode(LifecycleNode):
         self._image_subscription = self._info_subscription = None
         self._camera_info = None
         self._health.restart()
-        if self._segmenter is not None:
-            self._segmenter.reset()
 
     def _on_lost(self, event: Any) -> None:
         self._health.lost(event.total_count_change)
@@ -415,20 +457,32 @@ class SegmenterNode(LifecycleNode):
             self._health.skipped()
             return
         worker = self._worker
-        if worker is not None and worker.submit((msg, now_s)):
+        if worker is not None and worker.submit(
+                Arrival(msg, now_s, self._subscriptions_made)):
             self._health.dropped()
 
     # -- the worker's thread -----------------------------------------------------------------
 
-    def _process(self, item: tuple[Any, float]) -> None:
-        msg, arrived_s = item
+    def _process(self, arrival: Arrival) -> None:
+        msg = arrival.message
         segmenter = self._segmenter
         listened = {name for name, output in self._outputs.items()
                     if output.get_subscription_count()}
         info_listened = self._camera_info_output.get_subscription_count() > 0
-        if segmenter is None or not (listened or info_listened):
+        info = self._camera_info if info_listened else None
+        if info_listened and info is None and (
+                arrival.time_s - self._subscribed_s > SETTLING_S):
+            self.get_logger().warning(
+                f'nothing goes out on {self._camera_info_output.topic_name}: no CameraInfo '
+                f'arrives on {self.resolve_topic_name("camera_info")}; start its publisher or '
+                'remap with camera_info:=TOPIC', throttle_duration_sec=INFO_LOG_PERIOD_S)
+        late = arrival.subscription != self._subscriptions_made
+        if segmenter is None or late or not (listened or info):
             self._health.skipped()
             return
+        if self._segmented_of != arrival.subscription:  # here, so that no frame is under way
+            self._segmented_of = arrival.subscription
+            segmenter.reset()
         try:
             frame, channels = self._read_frame(msg)
         except conversions.EncodingError as error:
@@ -437,7 +491,7 @@ class SegmenterNode(LifecycleNode):
             self.get_logger().error(
                 f'{reason} Frame dropped.', throttle_duration_sec=LOG_PERIOD_S)
             return
-        invoke_s = None
+        invoke_s, output_hw = None, segmenter.output_hw(frame.shape[:2])
         if listened:
             result = segmenter.segment(
                 frame, channels=channels, wanted=self._painter.wanted(listened),
@@ -446,14 +500,14 @@ class SegmenterNode(LifecycleNode):
             pictures = self._painter.paint(
                 listened, result, frame, self._value('overlay_alpha'), channels=channels,
                 allocate=self._pixels)
-            for name in pictures:
+            for name, picture in pictures.items():
+                output_hw = picture.shape[:2]  # settings may have changed meanwhile
                 self._outputs[name].publish(self._buffers[name].message(msg.header))
-        if info_listened and self._camera_info is not None:
-            height, width = segmenter.output_hw(frame.shape[:2])
+        if info is not None:
             self._camera_info_output.publish(conversions.scaled_camera_info(
-                self._camera_info, (width, height), msg.header))
+                info, output_hw[::-1], msg.header))
         self._health.published(
-            time.monotonic() - arrived_s, invoke_s, self._age_s(msg.header.stamp))
+            time.monotonic() - arrival.time_s, invoke_s, self._age_s(msg.header.stamp))
 
     def _pixels(self, name: str, shape: tuple[int, ...]) -> Any:
         """Return where an output is drawn: in the message that will carry it."""

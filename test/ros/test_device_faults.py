@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness import IMAGE_TOPIC, level_of, pixels_of, values_of
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image
 from standin import StandIn
 from tflite_models import Toy
@@ -326,3 +328,19 @@ def children(pid):
     """Return the process ids of a process's children."""
     return [int(word) for task in Path(f'/proc/{pid}/task').iterdir()
             for word in (task / 'children').read_text().split()]
+
+
+def test_end_while_it_deactivates_and_the_device_hangs(bench, stand_in):
+    bench.start('usb:0', inference_timeout_s=60.0).connect()
+    stand_in.behave('hang')
+    bench.camera.publish(bench.frame())
+    bench.peer.wait_for(lambda: stand_in.hangs, 'that it hangs')
+    client = bench.peer.node.create_client(ChangeState, '/segmenter/change_state')
+    bench.peer.wait_for(client.service_is_ready, 'the service')
+    client.call_async(ChangeState.Request(
+        transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
+    bench.peer.wait_for(lambda: not bench.peer.subscribed(), 'that it has begun')
+
+    sent_s = time.monotonic()
+    assert bench.node.stop() == 0
+    assert time.monotonic() - sent_s < 2.0

@@ -3,11 +3,12 @@
 import shutil
 
 import pytest
-from harness import IMAGE_TOPIC, NodeProcess, clip_frames, level_of
+from harness import IMAGE_TOPIC, InProcessNode, NodeProcess, clip_frames, level_of
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import GetAvailableTransitions
 from sensor_msgs.msg import Image
 
+from bisenet_ros import segmenter
 from bisenet_ros.core.segmenter import SHIPPED_MODEL
 
 REMAP = {'image': IMAGE_TOPIC}
@@ -166,3 +167,26 @@ def test_the_model_is_read_anew_by_configure(peer, start, tmp_path):
     assert peer.transition('cleanup', name)
     assert not peer.transition('configure', name)
     assert peer.state(name) == 'unconfigured'
+
+
+def no_thread(*args, **options):
+    raise RuntimeError("can't start new thread")
+
+
+def test_an_activation_that_fails_is_told(peer, monkeypatch, capfd):
+    with InProcessNode(monkeypatch, {'diagnostics_period_s': 0.1}):
+        diagnostics = peer.diagnostics()
+        assert peer.transition('deactivate', '/inside/segmenter')
+        with monkeypatch.context() as patch:
+            patch.setattr(segmenter, 'NewestWorker', no_thread)
+            assert not peer.transition('activate', '/inside/segmenter')
+
+        assert peer.state('/inside/segmenter') == 'unconfigured'
+        status = diagnostics.wait_for(
+            'input', lambda status: 'on_activate' in status.message, 'the failure',
+            'inside/segmenter')
+        assert status.message == "on_activate failed: RuntimeError: can't start new thread"
+        assert level_of(status) == 2
+        assert "RuntimeError: can't start new thread" in capfd.readouterr().err
+        for transition in ('configure', 'activate'):
+            assert peer.transition(transition, '/inside/segmenter')

@@ -14,12 +14,13 @@ from harness import (
     BEST_EFFORT, IMAGE_TOPIC, RELIABLE, InProcessNode, NodeProcess, clip_frames, pinhole_info,
     pixels_of, values_of,
 )
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
-from bisenet_ros import Segmenter, Settings, parameters
+from bisenet_ros import Segmenter, Settings, parameters, segmenter
 from bisenet_ros.core.outputs import overlay
 from bisenet_ros.core.postprocess import UNLABELED, Wanted, color_table
 
@@ -285,6 +286,26 @@ def test_camera_info_alone_needs_no_inference(peer, inside):
     assert inside.engine.runs == 0
 
 
+def test_camera_info_that_never_comes_is_told_and_nothing_counts_as_published(
+    peer, inside, monkeypatch, capfd,
+):
+    monkeypatch.setattr(segmenter, 'SETTLING_S', 0.0)
+    before = inside.node._health.counts
+    camera = peer.camera('/inside/image')
+    watched = peer.watch(CameraInfo, '/inside/segmenter/camera_info')
+    peer.wait_for(lambda: peer.subscribed('/inside/image'), 'the subscription')
+
+    def skipped():
+        camera.publish(peer.image(np.zeros((20, 30, 3), np.uint8)))
+        return inside.node._health.counts.skipped > before.skipped
+
+    peer.wait_for(skipped, 'a frame for nobody')
+    assert not watched
+    assert inside.node._health.counts.published == before.published
+    assert ('nothing goes out on /inside/segmenter/camera_info: no CameraInfo arrives on '
+            '/inside/camera_info') in capfd.readouterr().err
+
+
 def test_listeners_that_come_and_go_amid_a_fast_camera(peer, node):
     """The input is taken down and made anew between frames, again and again."""
     camera = peer.camera()
@@ -460,6 +481,26 @@ def test_smoothing_steadies_the_mask_of_a_video(peer, node, set_live, clips):
         return np.mean([before != after for before, after in zip(shown, shown[1:], strict=False)])
 
     assert flipped(0.8) < 0.8 * flipped(0.0)
+
+
+def test_smoothing_forgets_what_was_before_a_pause(peer, inside):
+    """Also what a frame shows that is under way when the input is taken down."""
+    camera, masks = peer.camera('/inside/image'), peer.watch(Image, '/inside/segmenter/mask')
+    bright, dark = (np.full((20, 30, 3), value, np.uint8) for value in (255, 0))
+    inside.node.set_parameters([Parameter('smoothing', value=0.9)])
+    try:
+        peer.ask(camera, peer.image(bright), masks)
+        inside.engine.delay_s, runs = 0.5, inside.engine.runs
+        camera.publish(peer.image(bright))
+        peer.wait_for(lambda: inside.engine.runs > runs, 'that it is under way')
+        for enabled in (False, True):
+            peer.call(SetBool, '/inside/segmenter/enable', SetBool.Request(data=enabled))
+        inside.engine.delay_s = 0.0
+
+        (mask,) = peer.ask(camera, peer.image(dark), masks)
+    finally:
+        inside.node.set_parameters([Parameter('smoothing', value=0.0)])
+    assert not pixels_of(mask).any()
 
 
 def test_max_rate(peer, node, set_live, frame):
