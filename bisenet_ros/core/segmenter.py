@@ -22,6 +22,7 @@ from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
 from bisenet_ros.core.engine import Engine, check_model_file, input_memory
 from bisenet_ros.core.engines import Model, Opener, Placing, open_engine
 from bisenet_ros.core.errors import ModelError, SettingsError
+from bisenet_ros.core.health import Level
 from bisenet_ros.core.postprocess import Decision, ScoreDecoder, Wanted
 from bisenet_ros.core.preprocess import CHANNELS, FITS, Placement, Preprocessor, placement
 from bisenet_ros.core.shared import EngineShare
@@ -62,6 +63,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, naming the range."""
+        if isinstance(self.mask_classes, str):
+            raise SettingsError(
+                f'mask_classes: found the text {self.mask_classes!r}, expected a tuple of names: '
+                f'({self.mask_classes!r},).')
         for name, value, low, high in (
                 ('min_confidence', self.min_confidence, 0.0, 1.0),
                 ('smoothing', self.smoothing, 0.0, 0.95)):
@@ -114,13 +119,26 @@ def model_path(model: Path | str | None) -> Path:
         Path of a ``.tflite`` file; or the bare name of a model that comes with the package
         (``road_128x256``), unless such a file lies in the current folder; None is the default.
 
+    Raises
+    ------
+    ModelError
+        If it is neither.
+
     """
     if model is None:
         return SHIPPED_MODEL
-    path = Path(model).expanduser()
-    if path.name == str(model) and not path.exists():
-        shipped = SHIPPED_MODEL.with_name(f'{path.name}.tflite')
-        return shipped if shipped.is_file() else path
+    try:
+        path = Path(model).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f'{model}: {error}; give the whole path.') from error
+    if path.name == str(model) and not path.suffix and not path.exists():
+        shipped = sorted(SHIPPED_MODEL.parent.glob('*.tflite'))
+        for file in shipped:
+            if file.stem == path.name:
+                return file
+        raise ModelError(
+            f'{model}: found no such file, expected the path of a .tflite, or one of '
+            f'{", ".join(file.stem for file in shipped)}, which come with the package.')
     return path
 
 
@@ -290,6 +308,7 @@ class Segmenter:
         self._mean: npt.NDArray[np.float32] | None = None
         self._mean_of: Placement | None = None
         self._events: list[Event] = []
+        self._unnamed_told = False
         self._state: tuple[Settings, frozenset[int] | None] = Settings(), None
         if settings is not None:
             self.settings = settings
@@ -297,7 +316,7 @@ class Segmenter:
     @classmethod
     def load(
         cls, model: str | Path | None = None, *, device: str = 'auto', num_threads: int = 0,
-        class_names: Sequence[str] = (), settings: Settings | None = None,
+        class_names: Sequence[str] | str | Path = (), settings: Settings | None = None,
         isolation: str = 'auto', inference_timeout_s: float = 2.0,
         device_open_timeout_s: float = 30.0, delegate_options: Mapping[str, str] | None = None,
         edgetpu_library: str = EDGETPU_LIBRARY, allow_tensorflow: bool = True,
@@ -318,7 +337,7 @@ class Segmenter:
             fails.
         num_threads : int
             CPU threads, 0 to 64; 0 chooses.
-        class_names : sequence of str
+        class_names : sequence of str, or path
             For models without a contract: names by class id, or the path of one class list.
         settings : Settings or None
             See ``Segmenter``.
@@ -356,6 +375,8 @@ class Segmenter:
             device, isolation, num_threads, inference_timeout_s, device_open_timeout_s,
             delegate_options or {}, allow_tensorflow, edgetpu_library)
         path = model_path(model)
+        if isinstance(class_names, (str, Path)):
+            class_names = (str(class_names),)
         check_model_file(path)
         contract = load_contract(path, class_names)  # its hash first: a damaged file stays unread
 
@@ -467,7 +488,7 @@ class Segmenter:
         return frame_hw if settings.output_size == 'input' else self.contract.input_hw
 
     def reset(self) -> None:
-        """Forget the past frames that ``smoothing`` remembers."""
+        """Forget the past frames that ``smoothing`` remembers; not while a frame is under way."""
         self._mean = None
 
     def close(self) -> None:
@@ -550,6 +571,7 @@ class Segmenter:
         size = rect.width, rect.height
         of_part = allocate if size == output_hw[::-1] else self._scratch
         if self._decoder is None:
+            self._tell_of_unnamed(cells)
             decision = postprocess.decide_labels(
                 cells, len(self.contract.class_names), size, wanted, mask_classes,
                 of_part)
@@ -559,6 +581,17 @@ class Segmenter:
                 self._smooth(scores, place, settings.smoothing), size, wanted, mask_classes,
                 settings.min_confidence, of_part)
         return postprocess.expand(decision, rect, output_hw, allocate)
+
+    def _tell_of_unnamed(self, ids: npt.NDArray[Any]) -> None:
+        """Tell, once, of ids that no name was given for: they are unlabeled in the results."""
+        names = self.contract.class_names
+        if self._unnamed_told or int(ids.max()) < len(names):
+            return
+        if unnamed := set(np.unique(ids).tolist()) - {*range(len(names)), postprocess.UNLABELED}:
+            self._unnamed_told = True
+            self._events.append(Event(Level.WARN, (
+                f'class_names: found {len(names)} names ({", ".join(names)}), but the model '
+                f'reports class {min(unnamed)}: such pixels are unlabeled; name every class.')))
 
     def _smooth(
         self, scores: npt.NDArray[np.int16], place: Placement, weight: float,

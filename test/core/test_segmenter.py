@@ -268,6 +268,8 @@ def test_class_list_beside_the_model_or_given(tmp_path: Path) -> None:
     (tmp_path / 'other.txt').write_text(text.replace('sky', 'sea'))
     given = Segmenter.load(path, class_names=[str(tmp_path / 'other.txt')]).contract
     assert given.class_names == ('road', 'dry grass', 'sea')
+    for alone in (tmp_path / 'other.txt', str(tmp_path / 'other.txt')):
+        assert Segmenter.load(path, class_names=alone).contract == given
 
 
 def test_doubt_is_refused(tmp_path: Path) -> None:
@@ -303,6 +305,18 @@ def test_googles_deeplab_runs_with_a_class_list(shared_data: Path, tmp_path: Pat
     refuse(r'has neither a contract .* nor class names', model)
 
 
+def test_classes_without_a_name_are_told_once(tmp_path: Path) -> None:
+    path = without_contract(tmp_path, dataclasses.replace(THREE, kind='labels'))
+    segmenter = Segmenter.load(path, class_names=['sky', 'road'], device='cpu', num_threads=1)
+    segmenter.take_events()
+    for _ in range(2):
+        labels = segmenter.segment(random_rgb(40, 70)).labels
+    assert UNLABELED in labels
+    (event,) = segmenter.take_events()
+    assert event.text == ('class_names: found 2 names (sky, road), but the model reports class 2: '
+                          'such pixels are unlabeled; name every class.')
+
+
 # -- settings ------------------------------------------------------------------------------------
 
 
@@ -320,6 +334,12 @@ def test_setting_out_of_range_is_refused_with_the_range(
 ) -> None:
     with pytest.raises(SettingsError, match=said):
         Settings(**{name: value})
+
+
+def test_one_mask_class_as_a_text_is_refused() -> None:
+    with pytest.raises(SettingsError, match=(
+            r"mask_classes: found the text 'road', expected a tuple of names: \('road',\)\.$")):
+        Settings(mask_classes='road')
 
 
 @pytest.mark.parametrize('num_threads', [-1, 65])
@@ -712,10 +732,20 @@ def test_shipped_models_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     small = Segmenter.load('road_128x256', device='cpu', num_threads=1)
     assert small.contract.input_hw == (128, 256)
     assert model_path('road_256x512') == model_path(None) == SHIPPED_MODEL
-    for other in ('road_128x256.tflite', './road_128x256', 'road', 'a/road_128x256', '/b.tflite'):
+    for other in ('road_128x256.tflite', './road_128x256', 'a/road_128x256', '/b.tflite'):
         assert model_path(other) == Path(other)
     Path('road_128x256').touch()
     assert model_path('road_128x256') == Path('road_128x256')
+
+
+@pytest.mark.parametrize(('name', 'message'), [
+    ('road_128', 'road_128: found no such file, expected the path of a .tflite, or one of '
+                 'road_128x256, road_256x512, which come with the package.'),
+    ('~nosuchuser/a.tflite', '~nosuchuser/a.tflite: Could not determine home directory.; give the '
+                             'whole path.')])
+def test_names_of_no_model_are_refused(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=f'^{re.escape(message)}$'):
+        model_path(name)
 
 
 def test_shipped_model_is_light() -> None:
