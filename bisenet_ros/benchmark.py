@@ -26,7 +26,7 @@ import numpy as np
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
-from bisenet_ros.core.output_files import OutputError, check_writable
+from bisenet_ros.core.output_files import OutputError, check_writable, write_text
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, Settings, model_path
 
@@ -187,10 +187,10 @@ def main(argv: list[str] | None = None) -> int:
     """Benchmark from the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m bisenet_ros.benchmark', description=__doc__.strip().splitlines()[0])
-    parser.add_argument('--model', type=model_path, default=SHIPPED_MODEL,
+    parser.add_argument('--model', default=SHIPPED_MODEL,
                         help='a .tflite file, or the name of a shipped model '
                              '(default: the shipped road model)')
-    parser.add_argument('--compare', type=model_path, nargs='+', default=[],
+    parser.add_argument('--compare', nargs='+', default=[],
                         help='further models, timed in the same run')
     parser.add_argument('--device', nargs='+', default=['cpu'],
                         help='cpu, usb, usb:N, pci, pci:N; several are compared')
@@ -212,14 +212,18 @@ def main(argv: list[str] | None = None) -> int:
         if args.json:
             check_writable(args.json)
         contestants = open_contestants(
-            [args.model, *args.compare], args.device, args.threads)
+            [model_path(model) for model in (args.model, *args.compare)], args.device,
+            args.threads)
         first = measure(contestants, args.count, args.warm_up, (width, height))
+        result = report(contestants, first, (width, height), args.threads)
+        if args.json:
+            write_text(args.json, json.dumps(result, indent=2) + '\n')
     except (ModelError, DeviceError, SettingsError, OutputError) as error:
         print(error, file=sys.stderr)
         return 1
-    result = report(contestants, first, (width, height), args.threads)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + '\n')
+    except KeyboardInterrupt:
+        print('interrupted; nothing was written.', file=sys.stderr)
+        return 130
     return 0
 
 

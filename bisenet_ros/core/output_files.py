@@ -1,4 +1,4 @@
-"""Files that a command will write at its end: found impossible at its start."""
+"""Files that a command writes at its end: refused at its start, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,3 +35,37 @@ def check_writable(path: Path) -> None:
                 pass
     except OSError as error:
         raise OutputError(path, error) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """
+    Write a file whole: what was there stays until then, and for good if that fails.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe, a terminal
+            path.write_bytes(content)
+        else:
+            _replace(path.resolve(), content)  # a link stays one
+    except OSError as error:
+        raise OutputError(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Do as ``write_bytes`` does; a file's name in it may hold bytes that are no UTF-8."""
+    write_bytes(path, text.encode('utf-8', 'backslashreplace'))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

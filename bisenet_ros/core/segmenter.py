@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bisenet_ros.core import postprocess
 from bisenet_ros.core.buffers import Allocate, Scratch, new_array
 from bisenet_ros.core.contract import (
-    ModelContract, contract_path, file_sha256, palette, read_class_list, read_contract,
+    UNLABELED, ModelContract, contract_path, file_sha256, palette, read_class_list, read_contract,
 )
 from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
 from bisenet_ros.core.engine import Engine, check_model_file, input_memory
@@ -63,7 +63,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, naming the range."""
-        if isinstance(self.mask_classes, str):
+        if isinstance(cast('object', self.mask_classes), str):
             raise SettingsError(
                 f'mask_classes: found the text {self.mask_classes!r}, expected a tuple of names: '
                 f'({self.mask_classes!r},).')
@@ -587,7 +587,7 @@ class Segmenter:
         names = self.contract.class_names
         if self._unnamed_told or int(ids.max()) < len(names):
             return
-        if unnamed := set(np.unique(ids).tolist()) - {*range(len(names)), postprocess.UNLABELED}:
+        if unnamed := set(np.unique(ids).tolist()) - {*range(len(names)), UNLABELED}:
             self._unnamed_told = True
             self._events.append(Event(Level.WARN, (
                 f'class_names: found {len(names)} names ({", ".join(names)}), but the model '

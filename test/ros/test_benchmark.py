@@ -106,3 +106,13 @@ def test_figures_that_cannot_be_written_are_refused_before_anything_is_timed(
     assert benchmark.main([*SMALL, '--json', str(tmp_path / 'file' / 'out.json')]) == 1
     told = capsys.readouterr().err.strip()
     assert 'out.json: cannot be written' in told and '\n' not in told
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, 'measure', interrupted)
+
+    assert benchmark.main(SMALL) == 130
+    assert capsys.readouterr().err == 'interrupted; nothing was written.\n'
