@@ -23,15 +23,25 @@ from std_msgs.msg import Header
 from bisenet_ros import conversions, process
 from bisenet_ros.core.sources import Frame, Source, SourceError, open_source, pinhole
 
-#: Reliable, so that any subscriber matches; the depth rides out a slow reader.
-OUTPUT_QOS = QoSProfile(depth=5)
-
 #: How long a source that plays once waits for a subscriber before it begins.
 PATIENCE_S = 10.0
 
 #: What it then waits, and once more behind the last frame: publisher and subscriber do not find
 #: each other at the same moment, and what a process still has to send is lost when it ends.
 SETTLE_S = 0.3
+
+#: How long the end waits for the thread: reading from a device or a network's disk may hang.
+JOIN_S = 2.0
+
+
+def output_qos() -> QoSProfile:
+    """
+    Return the outputs' QoS, a new one for each: ``qos_overrides`` change it in place.
+
+    Reliable, so that any subscriber matches; the depth rides out a slow reader.
+
+    """
+    return QoSProfile(depth=5)
 
 
 class ReplayNode(Node):
@@ -59,9 +69,9 @@ class ReplayNode(Node):
             self._source.rate_hz = rate_hz
         options = QoSOverridingOptions.with_default_policies()
         self._image_output = self.create_publisher(
-            Image, 'image', OUTPUT_QOS, qos_overriding_options=options)
+            Image, 'image', output_qos(), qos_overriding_options=options)
         self._info_output = self.create_publisher(
-            CameraInfo, 'camera_info', OUTPUT_QOS, qos_overriding_options=options)
+            CameraInfo, 'camera_info', output_qos(), qos_overriding_options=options)
         self._done, self._failure = False, ''
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._play, name='replay', daemon=True)
@@ -80,20 +90,23 @@ class ReplayNode(Node):
         return self._done
 
     def end(self) -> None:
-        """Stop and join the thread."""
+        """Stop the thread and join it, unless it hangs."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(JOIN_S)
 
     def _play(self) -> None:
+        failure = 'replay: failed by an error of its own, printed above; please report it.'
         try:
             if not self._loop:
                 self._wait_for_subscriber()
             self._publish_all()
             self._stopping.wait(SETTLE_S)
+            failure = ''
         except SourceError as error:
-            self._failure = str(error)
-        self._done = True
+            failure = str(error)
+        finally:  # whatever it was: nobody would publish any more
+            self._failure, self._done = failure, True
 
     def _wait_for_subscriber(self) -> None:
         """Let nobody miss the start of something that is played once."""
@@ -118,7 +131,7 @@ class ReplayNode(Node):
                 self._publish(frame)
 
     def _all_frames(self) -> Iterator[Frame | None]:
-        while True:
+        while not self._stopping.is_set():
             yield from self._source.frames(self._is_heard)
             if not self._loop:
                 return

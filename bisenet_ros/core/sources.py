@@ -20,6 +20,9 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.we
 #: Rate of a source that has none of its own.
 DEFAULT_RATE_HZ = 30.0
 
+#: Least and most pixels a side of the rendered drive.
+DRIVE_SIDES_PX = (16, 8192)
+
 Frame = npt.NDArray[np.uint8]
 
 
@@ -88,6 +91,10 @@ class VideoSource:
                 skipped = 0
                 read, frame = capture.read()
                 if not read:
+                    if position == 0:
+                        raise SourceError(
+                            f'{self.path}: found no frame, expected those that it had before; is '
+                            'the file still there, and its disk mounted?')
                     return
                 position += 1
                 yield frame
@@ -226,8 +233,11 @@ def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0
 
     """
     if name == 'drive':
-        if min(size_wh) < 16:
-            raise SourceError(f'size: found {size_wh}, expected at least 16 pixels a side.')
+        low, high = DRIVE_SIDES_PX
+        if not all(low <= side <= high for side in size_wh):
+            raise SourceError(f'size: found {size_wh}, expected {low} to {high} pixels a side.')
+        if seed < 0:
+            raise SourceError(f'seed: found {seed}, expected 0 or more.')
         return DriveSource(size_wh, seed)
     if re.fullmatch(r'(/dev/video)?\d+', name):
         return CameraSource(name)

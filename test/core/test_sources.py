@@ -78,6 +78,16 @@ def test_what_is_no_video(video: Path, tmp_path: Path, content: bytes | None) ->
         open_source(str(path))
 
 
+@pytest.mark.parametrize('answers', ['x', '.'])
+def test_video_that_goes_away(video: Path, answers: str) -> None:
+    source = VideoSource(video)
+    video.unlink()
+    with pytest.raises(SourceError, match=(
+            rf'^{re.escape(str(video))}: found no frame, expected those that it had before; is '
+            r'the file still there, and its disk mounted\?$')):
+        list(source.frames(wanted(answers)))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / 'frames'
@@ -325,11 +335,17 @@ def test_drive_is_the_rendered_one_at_its_rate() -> None:
         np.testing.assert_array_equal(frame[..., ::-1], drive.frame(index / 10)[0])
 
 
-@pytest.mark.parametrize('size_wh', [(15, 100), (100, 0), (-1, -1)])
-def test_drive_too_small_to_draw(size_wh: tuple[int, int]) -> None:
+@pytest.mark.parametrize('size_wh', [(15, 100), (100, 0), (-1, -1), (100, 8193), (10**9, 10**9)])
+def test_drive_too_small_or_large_to_draw(size_wh: tuple[int, int]) -> None:
     with pytest.raises(SourceError, match=(
-            rf'size: found {re.escape(str(size_wh))}, expected at least 16 pixels a side')):
+            rf'^size: found {re.escape(str(size_wh))}, expected 16 to 8192 pixels a side\.$')):
         open_source('drive', size_wh)
+
+
+def test_drive_of_no_such_seed() -> None:
+    with pytest.raises(SourceError, match=r'^seed: found -1, expected 0 or more\.$'):
+        open_source('drive', seed=-1)
+    next(open_source('drive', (16, 16), seed=2**63 - 1).frames())
 
 
 def test_pinhole() -> None:

@@ -1,6 +1,10 @@
 """The replay node: a video, a folder, the rendered drive as a camera."""
 
+import itertools
 import os
+import shutil
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +14,8 @@ import pytest
 from harness import BEST_EFFORT, IMAGE_TOPIC, RELIABLE, clip_frames, pixels_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
+
+from bisenet_ros import process, replay
 
 REMAP = {'image': IMAGE_TOPIC, 'camera_info': '/camera/camera_info'}
 
@@ -129,14 +135,15 @@ def test_any_subscriber_gets_frames(peer, start, qos):
     peer.wait_for(lambda: images, 'a frame')
 
 
-def test_qos_override(peer, start):
+def test_qos_override_is_of_one_topic(peer, start):
     override = {f'qos_overrides.{IMAGE_TOPIC}.publisher.reliability': 'best_effort'}
     start('replay', params={'size': [160, 96], **override}, remap=REMAP)
 
-    (info,) = peer.wait_for(
-        lambda: peer.node.get_publishers_info_by_topic(IMAGE_TOPIC), 'the publisher')
-
-    assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    for topic, reliability in ((IMAGE_TOPIC, ReliabilityPolicy.BEST_EFFORT),
+                               ('/camera/camera_info', ReliabilityPolicy.RELIABLE)):
+        (info,) = peer.wait_for(
+            lambda: peer.node.get_publishers_info_by_topic(topic), topic)  # noqa: B023
+        assert info.qos_profile.reliability == reliability
 
 
 @pytest.mark.parametrize(('params', 'reason'), [
@@ -146,7 +153,9 @@ def test_qos_override(peer, start):
     ({'rate_hz': -1.0}, 'parameter rate_hz: found -1.0, expected 0 to 1000'),
     ({'rate_hz': 30}, 'rate_hz'),
     ({'size': [640]}, 'parameter size: found [640], expected [width, height]'),
-    ({'size': [4, 4]}, 'size: found (4, 4), expected at least 16'),
+    ({'size': [4, 4]}, 'size: found (4, 4), expected 16 to 8192 pixels a side'),
+    ({'size': [100000, 100000]}, 'size: found (100000, 100000), expected 16 to 8192 pixels'),
+    ({'seed': -1}, 'seed: found -1, expected 0 or more'),
     ({'size': 'large'}, 'size'),
     ({'loop': 'no way'}, 'loop'),
 ])
@@ -172,6 +181,73 @@ def test_files_that_are_no_source(start, tmp_path, content):
     assert node.wait() == 1
     assert 'Traceback' not in node.output
     assert str(source) in node.lines[-1]
+
+
+def test_a_video_that_goes_away_ends_it_with_a_line(peer, start, clips, tmp_path):
+    clip = tmp_path / 'clip.mp4'
+    shutil.copy(clips[1], clip)
+    node = start('replay', params={'source': str(clip), 'rate_hz': 200.0}, remap=REMAP)
+    images = peer.watch(Image, IMAGE_TOPIC)
+    peer.wait_for(lambda: images, 'a frame')
+
+    clip.unlink()
+
+    assert node.wait() == 1
+    assert 'Traceback' not in node.output
+    assert f'{clip}: found no frame, expected those that it had before' in node.lines[-1]
+
+
+class Pass:
+    """A source in the place of the drive; plays once after the other."""
+
+    rate_hz, live = 30.0, False
+
+    def __init__(self, play):
+        self.frames = lambda wanted: play()
+
+
+def run_replay(monkeypatch, play):
+    """Run the node here, as its process does; return the exit code."""
+    monkeypatch.setattr(replay, 'open_source', lambda *args: Pass(play))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    process.stopping.clear()
+    try:
+        return replay.main([])
+    finally:
+        process.stopping.clear()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_an_error_of_its_own_ends_the_node(monkeypatch, capfd):
+    def play():
+        raise ZeroDivisionError
+        yield
+
+    assert run_replay(monkeypatch, play) == 1
+    assert 'replay: failed by an error of its own, printed above' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('blocked', [False, True], ids=['spins', 'hangs'])
+def test_a_source_that_never_yields_does_not_hold_up_the_end(monkeypatch, blocked):
+    calls, over = itertools.count(), threading.Event()
+    monkeypatch.setattr(replay, 'JOIN_S', 0.3 if blocked else 10.0)
+
+    def play():
+        if next(calls) == 0:
+            threading.Timer(0.2, process.stopping.set).start()
+        if blocked:
+            over.wait(20)
+        return iter(())
+
+    started_s = time.monotonic()
+    try:
+        assert run_replay(monkeypatch, play) == 0
+    finally:
+        over.set()
+
+    assert time.monotonic() - started_s < 5
 
 
 def cpu_s(node):
