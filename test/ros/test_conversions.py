@@ -360,12 +360,46 @@ def test_gray_and_transparent_files_come_out_as_bgr():
         np.testing.assert_array_equal(frame, np.full((4, 6, 3), 9))
 
 
-def test_a_jpeg_padded_with_zeros_is_whole():
+@pytest.mark.parametrize('tail', [
+    b'\0' * 7, b'\0' * 1000, b'\xff', b'\r\n', b'\xff' * 100 + b'\0' * 100,
+    b'trailing metadata' * 100], ids=['few-zeros', 'zeros', 'ff', 'crlf', 'ff-zeros', 'metadata'])
+@pytest.mark.parametrize('progressive', [0, 1])
+def test_a_jpeg_with_a_tail_is_whole(progressive, tail):
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
+    data = cv2.imencode('.jpg', picture(64, 96), options)[1].tobytes()
+    bare, _ = conversions.frame_from_compressed(compressed(data))
+
+    frame, _ = conversions.frame_from_compressed(compressed(data + tail))
+
+    np.testing.assert_array_equal(frame, bare)
+
+
+def with_app1(jpeg, app1):
+    return jpeg[:2] + b'\xff\xe1' + (len(app1) + 2).to_bytes(2, 'big') + app1 + jpeg[2:]
+
+
+def test_a_jpeg_that_breaks_off_behind_its_thumbnail_is_refused():
     data = cv2.imencode('.jpg', picture(64, 96))[1].tobytes()
+    thumbnail = cv2.imencode('.jpg', picture(16, 24))[1].tobytes()
+    whole = with_app1(data, b'Exif\0\0' + thumbnail)
+    behind = whole.index(b'\xff\xd9') + 2
 
-    frame, _ = conversions.frame_from_compressed(compressed(data + b'\0' * 7))
+    assert conversions.frame_from_compressed(compressed(whole))[0].shape == (64, 96, 3)
+    # Another marker, filled up, may stand before the thumbnail's segment.
+    filled = whole[:2] + b'\xff\xff\xff\xfe\0\3x' + whole[2:]
+    assert conversions.frame_from_compressed(compressed(filled))[0].shape == (64, 96, 3)
+    for end in (behind, *range(behind + 1, len(whole) - 1, 97), len(whole) - 1):
+        with pytest.raises(EncodingError, match=rf'of {end} bytes breaks off \(no end marker\)'):
+            conversions.frame_from_compressed(compressed(whole[:end]))
 
-    assert frame.shape == (64, 96, 3)
+
+def test_the_end_of_a_large_jpeg_is_found_quickly():
+    odd = (b'\xff\xe0\0\0' * 250_000, b'\xff' * 1_000_000, b'\xff\0' * 500_000)
+    for filling in odd:
+        started_s = time.perf_counter()
+        with pytest.raises(EncodingError, match='no end marker'):
+            conversions.frame_from_compressed(compressed(b'\xff\xd8\xff\xe0\0\2' + filling))
+        assert time.perf_counter() - started_s < 2
 
 
 @pytest.mark.parametrize('share', [0.02, 0.3, 0.6, 0.95])
@@ -407,7 +441,7 @@ def test_rotation_in_exif_is_left_alone():
     jpeg = cv2.imencode('.jpg', picture(64, 96))[1].tobytes()
     tiff = (b'II*\0\x08\0\0\0' b'\x01\0' b'\x12\x01\x03\0\x01\0\0\0\x06\0\0\0' b'\0\0\0\0')
     app1 = b'Exif\0\0' + tiff
-    rotated = jpeg[:2] + b'\xff\xe1' + (len(app1) + 2).to_bytes(2, 'big') + app1 + jpeg[2:]
+    rotated = with_app1(jpeg, app1)
     assert cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR).shape[:2] == (96, 64)
 
     frame, _ = conversions.frame_from_compressed(compressed(rotated))
