@@ -45,6 +45,8 @@ class Counts:
 #: A new subscription has this long to find its publisher; then silence is a fault.
 SETTLING_S = 1.0
 
+#: So many usual periods without a frame are silence, too, where that is longer.
+SILENT_PERIODS = 3.0
 
 #: Longer than this (and than three periods and a half) is a pause of the camera, not a loss: the
 #: report calls it silence.
@@ -57,7 +59,9 @@ class StreamGaps:
 
     An interval of about n periods lacks n - 1 frames. A pause (``PAUSE_S``), or a stamp that goes
     back (a bag loops, a clock jumps), starts anew and counts nothing. A late frame looks like one
-    that is missing until the next one comes early: then it is taken back.
+    that is missing until the next one comes early: then it is taken back. Where the intervals
+    follow no period (a triggered camera) nothing is missing; nor where a few in a row lack
+    equally many: chance does not do that, a longer exposure does.
 
     """
 
@@ -65,24 +69,27 @@ class StreamGaps:
     FEWEST = 5
     #: A new one is believed once so many intervals in a row are alike, and the old ones forgotten.
     ALIKE = 8
-    #: How far, in periods, intervals may be off a whole number of them on average; random ones
-    #: are off by a quarter.
-    MISFIT = 0.12
+    #: So many in a row that lack equally many frames are another rate.
+    RUN = 5
+    #: How far, in periods, intervals may be off a whole number of them on average: of a period
+    #: that is fitted to them, and of their median. Random ones are off by a quarter.
+    MISFIT, MISFIT_OF_MEDIAN = 0.12, 0.17
 
     def __init__(self, window: int = 61) -> None:
         self._intervals: collections.deque[float] = collections.deque(maxlen=window)
         self._last_s: float | None = None
         self._gap = 0.0, 0  # the interval before, and the frames that were counted in it
+        self._run = _Run()
         self.missing = 0
 
     @property
     def period_s(self) -> float | None:
         """
-        Return the time between two frames; None while it is unknown.
+        Return the time between two frames; None while it is unknown, or if there is none.
 
         Where more than half of the frames are lost the usual interval is several periods long. So
         the shortest intervals (but for a tenth, which jitter may have shortened) are taken for
-        the period if all others are multiples of it; else the median is.
+        the period if all others are multiples of it; else the median is, if they are of that.
 
         """
         if len(self._intervals) < self.FEWEST:
@@ -94,8 +101,14 @@ class StreamGaps:
         # Of a few periods at most: with more, a small fault of the period hides what is left over.
         near = [interval for interval in ordered if interval < 4.5 * period]
         period = sum(near) / max(1, sum(round(interval / period) for interval in near))
-        misfit = sum(abs(interval / period - round(interval / period)) for interval in near)
-        return period if misfit <= self.MISFIT * len(near) else ordered[len(ordered) // 2]
+        for candidate, limit in ((period, self.MISFIT),
+                                 (ordered[len(ordered) // 2], self.MISFIT_OF_MEDIAN)):
+            near = [interval / candidate for interval in ordered if interval < 4.5 * candidate]
+            misfit = sum(abs(number - round(number)) for number in near)
+            # A few random intervals may fit by chance: of few a better fit is asked for.
+            if misfit <= limit * (len(near) - 3):
+                return candidate
+        return None
 
     def stamp(self, stamp_s: float) -> int:
         """Take a frame's stamp in seconds; return how many frames more are missing, or fewer."""
@@ -104,26 +117,60 @@ class StreamGaps:
         if last is None:
             return 0
         interval, period = stamp_s - last, self.period_s
-        if interval <= 0 or (period is not None and interval > max(PAUSE_S, 3.5 * period)):
+        if interval <= 0 or interval > self._pause_s(period):
             self._intervals.clear()
+            self._run = _Run()
             return 0
         self._intervals.append(interval)
         self._forget_another_rate()
         if period is None:
+            self._run = _Run()
             return 0
         if counted and interval < 0.6 * period:
             missing = max(0, round((gap + interval) / period) - 2) - counted
         else:
-            missing = round(interval / period) - 1 if interval >= 1.6 * period else 0
-            self._gap = interval, missing
+            lacking = round(interval / period) - 1 if interval >= 1.6 * period else 0
+            missing = self._run.counted(lacking, self.RUN)
+            self._gap = interval, 0 if self._run.length >= self.RUN else lacking
         self.missing += missing
         return missing
+
+    def _pause_s(self, period: float | None) -> float:
+        if len(self._intervals) < self.FEWEST:
+            return float('inf')
+        usual = period or sorted(self._intervals)[len(self._intervals) // 2]
+        return max(PAUSE_S, 3.5 * usual)
 
     def _forget_another_rate(self) -> None:
         recent = list(self._intervals)[-self.ALIKE:]
         if len(recent) == self.ALIKE and max(recent) < 1.25 * min(recent):
             while len(self._intervals) > self.ALIKE:
                 self._intervals.popleft()
+
+
+class _Run:
+    """
+    Intervals in a row that lack equally many frames.
+
+    The first counts at once, the others when the run ends; none do if it gets long.
+
+    """
+
+    def __init__(self) -> None:
+        self.length = self._lacking = self._held = 0
+
+    def counted(self, lacking: int, longest: int) -> int:
+        """Take the frames that the next interval lacks; return how many to count, or take back."""
+        if lacking != self._lacking:
+            held, self._held = self._held, 0
+            self.length, self._lacking = 1, lacking
+            return held + lacking
+        self.length += 1
+        if self.length < longest:
+            self._held += lacking
+            return 0
+        self._held = 0
+        return -lacking if self.length == longest else 0
 
 
 class Percentiles:
@@ -162,6 +209,7 @@ class StreamHealth:
         self._lost_reported = 0
         self._latency, self._invoke, self._age = Percentiles(), Percentiles(), Percentiles()
         self._last_arrival_s: float | None = None
+        self._arrival_intervals = collections.deque[float](maxlen=9)
         self._last_fault = ''
         self._before: dict[str, int] = {}
         self._before_s: float | None = None
@@ -170,6 +218,8 @@ class StreamHealth:
         """Count a frame that reached the callback."""
         with self._lock:
             self._counts['received'] += 1
+            if self._last_arrival_s is not None:
+                self._arrival_intervals.append(now_s - self._last_arrival_s)
             self._last_arrival_s = now_s
             self._gaps.stamp(stamp_s)
 
@@ -250,13 +300,13 @@ class StreamHealth:
                                  'failed', 'missing')}
             self._before, self._before_s = current, now_s
             silent_s = (now_s - self._last_arrival_s
-                        if self._last_arrival_s is not None else None)
+                        if self._last_arrival_s is not None else context.subscribed_for_s)
             return (self._input(current, delta, elapsed_s, silent_s, context),
                     self._inference(current, delta, elapsed_s, context))
 
     def _input(
         self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
-        silent_s: float | None, context: StreamContext,
+        silent_s: float, context: StreamContext,
     ) -> Report:
         level, message = Level.OK, 'receiving'
         if not context.active:
@@ -267,9 +317,11 @@ class StreamHealth:
             message = 'waiting for the first frame'
         elif context.input_problem and not delta['received']:
             level, message = Level.WARN, context.input_problem
-        elif not delta['received'] and (silent_s is None or silent_s > SETTLING_S):
+        elif not delta['received'] and silent_s > self._patience_s():
             level = Level.WARN
             message = f'publishers on {context.image_topic}, but no frame arrives'
+        elif not delta['received'] and self._last_arrival_s is None:  # of a slow camera
+            message = 'waiting for the first frame'
         elif delta['malformed']:
             everything = delta['malformed'] >= delta['received']
             level = Level.ERROR if everything else Level.WARN
@@ -284,6 +336,12 @@ class StreamHealth:
             ('frames received', str(current.get('received', 0))),
             ('frames missing in the stream', str(current['missing'])),
             ('frames malformed', str(current.get('malformed', 0)))))
+
+    def _patience_s(self) -> float:
+        """Return how long silence is no fault: cameras may be slower than one frame a second."""
+        ordered = sorted(self._arrival_intervals)
+        return max(SETTLING_S, SILENT_PERIODS * ordered[(len(ordered) - 1) // 2]
+                   if ordered else 0.0)
 
     def _inference(
         self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,

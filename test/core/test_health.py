@@ -145,13 +145,51 @@ def test_looping_bag_with_losses() -> None:
 
 def test_new_rate_is_learnt() -> None:
     fast, slow = beat(60, 30.0, 0.0), beat(60, 10.0, 2.0)
-    lost = missing([*fast, *slow])
-    # until some in a row are slow, slow looks like losses
-    assert 0 < lost <= 2 * StreamGaps.ALIKE
+    assert missing([*fast, *slow]) == 0
     gaps = StreamGaps()
     for stamp_s in [*fast, *slow]:
         gaps.stamp(stamp_s)
     assert gaps.period_s == pytest.approx(0.1)
+
+
+def worst_rise(intervals_s: Iterable[float]) -> int:
+    """Return by how much the count ever stands above what it was 30 frames before."""
+    gaps = StreamGaps()
+    counts = [0]
+    for stamp_s in np.cumsum(list(intervals_s)):
+        gaps.stamp(float(stamp_s))
+        counts.append(gaps.missing)
+    return max(now - before for before, now in zip(counts, counts[30:], strict=False))
+
+
+@pytest.mark.parametrize('slow_s', [1 / 20, 1 / 15, 1 / 10, 1 / 7.5])
+@pytest.mark.parametrize(('fast', 'slow'), [(50, 50), (20, 6), (7, 30)])
+def test_exposure_that_halves_the_rate_for_a_while_loses_nothing(
+    fast: int, slow: int, slow_s: float,
+) -> None:
+    intervals_s = [*[1 / 30] * fast, *[slow_s] * slow] * 20
+    assert missing(np.cumsum(intervals_s)) == 0
+    assert worst_rise(intervals_s) <= round(slow_s * 30) - 1  # the first looks like a loss
+
+
+def test_every_second_frame_lost_for_a_moment_is_counted() -> None:
+    stamps_s = beat(200)
+    for count in range(1, StreamGaps.RUN):
+        lost = 100 + 2 * np.arange(count)
+        assert missing(np.delete(stamps_s, lost)) == count
+
+
+@pytest.mark.parametrize('kind', ['poisson', 'slow poisson', 'uniform', 'gamma', 'motion'])
+def test_streams_without_a_period_lack_nothing(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    intervals_s = {
+        'poisson': rng.exponential(0.1, 3000),
+        'slow poisson': rng.exponential(0.4, 3000),
+        'uniform': rng.uniform(0.05, 0.25, 3000),  # light decides
+        'gamma': rng.gamma(4, 1 / 120, 3000),
+        'motion': 0.05 * np.exp(rng.normal(0, 0.6, 3000)),  # an encoder triggers
+    }[kind]
+    assert missing(np.cumsum(intervals_s)) <= 0.001 * 3000  # a few may fit one by chance
 
 
 # -- percentiles ---------------------------------------------------------------------------------
@@ -291,6 +329,42 @@ def test_silent_publisher(stream: Stream) -> None:
     assert told(stream.reports()[0]) == silence
     stream.receive(1, stream.publish)
     assert stream.reports()[0].level == Level.OK
+
+
+@pytest.mark.parametrize('rate_hz', [0.7, 0.33, 0.1])
+def test_slow_camera_is_not_silent(rate_hz: float) -> None:
+    health, levels, now_s = StreamHealth(), [], 0.0
+    arrivals_s = list(np.arange(20) / rate_hz)
+    while arrivals_s:
+        now_s += 1.0
+        while arrivals_s and arrivals_s[0] <= now_s:
+            health.arrived(arrivals_s[0], 5.0)  # its stamps do not matter
+            del arrivals_s[0]
+        levels.append(health.reports(now_s, RUNNING)[0].level)
+    assert set(levels[int(1 / rate_hz) + 1:]) == {Level.OK}
+    # one that stops is told
+    silence = health.reports(now_s + 4 / rate_hz, RUNNING)[0]
+    assert told(silence) == (Level.WARN, 'publishers on /camera/image, but no frame arrives')
+
+
+def test_slow_camera_that_is_subscribed_again_is_waited_for() -> None:
+    health = StreamHealth()
+    for second in (0.0, 4.0, 8.0):
+        health.arrived(second, second)
+    health.reports(8.0, RUNNING)
+    health.restart()
+    assert told(health.reports(30.0, context(subscribed_for_s=3.0))[0]) == (
+        Level.OK, 'waiting for the first frame')
+    assert health.reports(40.0, context(subscribed_for_s=13.0))[0].level == Level.WARN
+
+
+def test_one_long_silence_makes_no_camera_slow(stream: Stream) -> None:
+    stream.receive(30)
+    stream.now_s += 600
+    stream.receive(2)
+    stream.reports()
+    stream.now_s += 1.5
+    assert stream.reports()[0].level == Level.WARN
 
 
 def test_some_or_all_frames_malformed(stream: Stream) -> None:
