@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core.engine import Engine, TensorSpec, input_memory
@@ -77,7 +78,8 @@ class SupervisedEngine:
         What was asked for, in messages (``usb:0``).
     open_device : callable
         Opens the device and returns it; takes an event that ends it early. Raises ``DeviceError``
-        where another attempt may help, ``ModelError`` where not.
+        where another attempt may help, ``ModelError`` where only another file does: that is tried
+        again after the longest pause. The device's own deadline is for its first run, here.
     fallback : Engine or None
         Serves while the device does not. With one, the device is opened in the background;
         without, here, and frames are lost while it is away.
@@ -113,7 +115,7 @@ class SupervisedEngine:
         self._broken: Device | None = None
         self._in_service_since_s = 0.0
         self._was_in_service = False
-        self._hopeless = False
+        self._model_refused = False
         self._status = DeviceStatus(fallback.device if fallback else 'none')
         self._events: list[Event] = []
         if fallback is None:
@@ -227,10 +229,19 @@ class SupervisedEngine:
     # -- what happens to the device ----------------------------------------------------------
 
     def _opened(self, stop: threading.Event) -> Device:
-        """Open and check the device."""
-        device = self._open_device(stop)
+        """
+        Open and check the device.
+
+        One that is not checked runs an empty image: the first run loads the model's weights and
+        may take longer than a frame has.
+
+        """
+        device, reason = self._open_device(stop), ''
         try:
-            reason = self._check(device) if self._check else ''
+            if self._check:
+                reason = self._check(device)
+            else:
+                device.run(np.zeros(device.input.shape[1:], device.input.dtype))
         except DeviceError:
             device.close()
             raise
@@ -285,9 +296,7 @@ class SupervisedEngine:
                 self._await_loss()
                 if time.monotonic() - self._in_service_since_s >= SOUND_S:
                     pause_s = BACKOFF_S[0]
-            if self._hopeless:
-                break
-            self._closing.wait(pause_s)
+            self._closing.wait(BACKOFF_S[1] if self._model_refused else pause_s)
             pause_s = min(2 * pause_s, BACKOFF_S[1])
         self._close_broken()
 
@@ -296,11 +305,12 @@ class SupervisedEngine:
         try:
             device = self._opened(self._closing)
         except (DeviceError, ModelError) as error:
-            self._hopeless = isinstance(error, ModelError)
+            self._model_refused = isinstance(error, ModelError)
             if not self._closing.is_set():
                 with self._changed:
                     self._note_fault(str(error))
             return False
+        self._model_refused = False
         self._put_in_service(device)
         return True
 

@@ -410,7 +410,7 @@ def test_everybody_hears_of_a_failure_once_and_has_a_deadline_of_his_own(
         segmenter.engine.run(IMAGE)
     second.set_inference_timeout(4.0)
     second.engine.run(IMAGE)
-    assert devices[0].timeouts == [1.5, 0.5, 1.5, 4.0]
+    assert devices[0].timeouts[1:] == [1.5, 0.5, 1.5, 4.0]  # the first run was the opening's
     first.take_events(), second.take_events()
 
     devices[0].fault = 'usb:0: gone.'

@@ -182,17 +182,80 @@ def test_device_that_served_long_starts_over(supervised, monkeypatch):
         engine.run(IMAGE)
 
 
-def test_model_that_cannot_work_is_not_tried_again(supervised):
+def test_model_that_is_mended_is_served_after_the_longest_pause(supervised, monkeypatch):
+    monkeypatch.setattr(supervisor, 'BACKOFF_S', (0.01, 0.3))
+    refused = ModelError('x.tflite: its sha256 is another.')
+    bench = Bench(None, refused, refused)
+    engine = supervised(bench, Fake('cpu'))
+    wait_until(lambda: engine.device == 'usb:0')
+    engine.take_events()
+    bench.devices[0].error = DeviceError('usb:0: broke.')
+    assert answer(engine) == len('cpu')
+
+    wait_until(lambda: engine.device == 'usb:0')
+
+    assert answer(engine) == len('usb:0')
+    assert (np.diff(bench.attempts)[1:] >= 0.3 - 1e-3).all()
+    assert texts(engine.take_events()) == [
+        'usb:0: broke. Device cpu serves until that is mended.',
+        'x.tflite: its sha256 is another. Device cpu serves until that is mended.',
+        'usb:0 is in service again.']
+
+
+def test_refused_model_makes_later_pauses_no_longer(supervised, monkeypatch):
+    monkeypatch.setattr(supervisor, 'BACKOFF_S', (0.01, 0.5))
+    monkeypatch.setattr(supervisor, 'SOUND_S', 0.0)
     bench = Bench(ModelError('x.tflite: too new.'))
     engine = supervised(bench, Fake('cpu'))
+    wait_until(lambda: engine.device == 'usb:0')
+    bench.devices[0].error = DeviceError('usb:0: broke.')
+    lost = time.monotonic()
+    engine.run(IMAGE)
 
-    wait_until(lambda: engine.status.problem)
-    time.sleep(0.2)
+    wait_until(lambda: engine.status.restarts == 1)
 
-    assert len(bench.attempts) == 1
-    assert texts(engine.take_events()) == [
-        'x.tflite: too new. Device cpu serves until that is mended.']
-    assert answer(engine) == len('cpu')
+    assert time.monotonic() - lost < 0.4
+
+
+class Loading(Fake):
+    """A device whose first run takes a second."""
+
+    timeout_s = 5.0
+    loaded = False
+
+    def run(self, image):
+        if not self.loaded and self.timeout_s < 1:
+            self.fault = 'usb:0: still inferring: the device hangs.'
+            raise DeviceError(self.fault)
+        self.loaded = True
+        return super().run(image)
+
+
+def test_first_run_of_an_unchecked_device_has_the_openings_deadline(supervised):
+    devices = []
+
+    def open_device(stop):
+        devices.append(Loading())
+        return devices[-1]
+
+    engine = supervised(open_device, timeout_s=0.1)
+
+    assert answer(engine) == len('usb:0')
+    devices[0].error = DeviceError('usb:0: broke.')
+    devices[0].fault = 'usb:0: broke.'
+    wait_until(lambda: engine.status.restarts == 1)
+    assert answer(engine) == len('usb:0')
+    assert len(devices) == 2
+
+
+def test_unchecked_device_that_fails_its_first_run_is_closed(supervised):
+    device = Fake()
+    device.error = DeviceError('usb:0: broke.')
+
+    with pytest.raises(DeviceError, match=r'^usb:0: broke\.$'):
+        supervised(lambda stop: device)
+
+    assert device.closed == 1
 
 
 def test_death_while_idle_is_seen(supervised):
@@ -642,9 +705,8 @@ def test_auto_says_why_it_is_not_the_edgetpu(stand_in, load, words, why):
     (told,) = segmenter.take_events()
     assert told.level == Level.WARN
     assert '\n' not in told.text
-    if words != 'old':  # which no replugging mends
-        stand_in.behave('')
-        serves_right(in_service(segmenter))
+    stand_in.behave('')
+    serves_right(in_service(segmenter))
 
 
 def test_auto_serves_while_opening_hangs(stand_in, load):
