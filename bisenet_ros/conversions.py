@@ -11,7 +11,6 @@ from __future__ import annotations
 import array
 import copy
 import functools
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
+
+from bisenet_ros.core import jpeg
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -166,7 +167,7 @@ def frame_from_compressed(msg: CompressedImage) -> tuple[Bytes, str]:
     data = np.frombuffer(msg.data, np.uint8)
     if data.size == 0:
         raise EncodingError('data: found no bytes, expected a JPEG or PNG image.')
-    if bytes(data[:3]) == b'\xff\xd8\xff' and not _has_end_marker(data.tobytes()):
+    if jpeg.breaks_off(data.tobytes()):
         raise EncodingError(
             f'data: the JPEG of {data.size} bytes breaks off (no end marker).')
     try:
@@ -178,28 +179,6 @@ def frame_from_compressed(msg: CompressedImage) -> tuple[Bytes, str]:
         raise EncodingError(
             f'data: {data.size} bytes (format {msg.format!r}) are not an image that OpenCV reads.')
     return frame, 'bgr'
-
-
-#: A JPEG marker; 0xff before it is padding, and 0xff 0x00 is none.
-_JPEG_MARKER = re.compile(rb'\xff([^\0\xff])')
-
-
-def _has_end_marker(jpeg: bytes) -> bool:
-    """
-    Tell whether a JPEG is whole, whatever follows it: padding, or what a camera appends.
-
-    In the coded pixels 0xff 0xd9 is the end and nothing else; in the segments before them it may
-    be the end of a thumbnail. So the segments are passed over by their lengths.
-
-    """
-    position = 2
-    while marker := _JPEG_MARKER.search(jpeg, position):
-        code, position = marker[1][0], marker.end()
-        if code in (0xd9, 0xda):  # end, start of the coded pixels
-            return jpeg.rfind(b'\xff\xd9', marker.start()) >= 0
-        if code != 0x01 and not 0xd0 <= code <= 0xd8:  # those have no length
-            position += max(2, int.from_bytes(jpeg[position:position + 2], 'big'))
-    return False
 
 
 def image_message(pixels: Bytes, encoding: str, header: Header) -> Image:

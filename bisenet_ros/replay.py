@@ -21,7 +21,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from bisenet_ros import conversions, process
-from bisenet_ros.core.sources import Frame, Source, SourceError, open_source, pinhole
+from bisenet_ros.core.sources import (
+    FolderSource, Frame, Source, SourceError, open_source, pinhole,
+)
 
 #: How long a source that plays once waits for a subscriber before it begins.
 PATIENCE_S = 10.0
@@ -72,7 +74,7 @@ class ReplayNode(Node):
             Image, 'image', output_qos(), qos_overriding_options=options)
         self._info_output = self.create_publisher(
             CameraInfo, 'camera_info', output_qos(), qos_overriding_options=options)
-        self._done, self._failure = False, ''
+        self._done, self._failure, self._unreadable_told = False, '', 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._play, name='replay', daemon=True)
         self.get_logger().info(
@@ -129,6 +131,17 @@ class ReplayNode(Node):
                 return
             if frame is not None:
                 self._publish(frame)
+            self._tell_unreadable()
+
+    def _tell_unreadable(self) -> None:
+        """Name the images that are left out, each once."""
+        if isinstance(self._source, FolderSource):
+            names = self._source.unreadable[self._unreadable_told:]
+            if names:
+                self._unreadable_told += len(names)
+                self.get_logger().warning(
+                    f'{self._source.path}: left out as not readable, or cut off: '
+                    f'{", ".join(names)}')
 
     def _all_frames(self) -> Iterator[Frame | None]:
         while not self._stopping.is_set():

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core import jpeg
 from bisenet_ros.core.drive import RenderedDrive
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -104,7 +105,7 @@ class VideoSource:
 
 @dataclasses.dataclass
 class FolderSource:
-    """A folder of images, in the order of their names; unreadable ones are passed over."""
+    """A folder of images in the order of their names, or one image; leaves out unreadable ones."""
 
     path: Path
     rate_hz: float = DEFAULT_RATE_HZ
@@ -112,7 +113,7 @@ class FolderSource:
 
     def __post_init__(self) -> None:
         try:
-            self._files = sorted(
+            self._files = [self.path] if self.path.is_file() else sorted(
                 file for file in self.path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         except OSError as error:
             raise SourceError(f'{self.path}: cannot be read: {error.strerror}.') from error
@@ -130,7 +131,9 @@ class FolderSource:
 
     def _check_some_readable(self) -> None:
         if len(self.unreadable) == len(self._files):
-            raise SourceError(f'{self.path}: none of its {len(self._files)} images is readable.')
+            raise SourceError(
+                f'{self.path}: not readable as an image.' if self._files == [self.path] else
+                f'{self.path}: none of its {len(self._files)} images is readable.')
 
     def frames(self, wanted: Callable[[], bool] = always) -> Iterator[Frame | None]:
         """Read one image after the other."""
@@ -148,8 +151,11 @@ class FolderSource:
 
 def _image(file: Path) -> Frame | None:
     try:
-        return cv2.imread(str(file), cv2.IMREAD_COLOR)
-    except cv2.error:  # it says to be larger than OpenCV takes
+        content = file.read_bytes()
+        if not content or jpeg.breaks_off(content):
+            return None
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # of OpenCV: it says to be larger than that takes
         return None
 
 
@@ -215,7 +221,7 @@ def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0
     Parameters
     ----------
     name : str
-        ``drive``, the path of a video or of a folder of images, a camera device
+        ``drive``, the path of a video, of an image or of a folder of images, a camera device
         (``/dev/video0``) or its number.
     size_wh : (int, int)
         Width and height of the rendered drive in pixels.
@@ -247,14 +253,15 @@ def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0
             return FolderSource(path)
         if path.is_file():
             path.open('rb').close()
-            return VideoSource(path)
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
+            return FolderSource(path) if is_image else VideoSource(path)
     except OSError as error:
         raise SourceError(f'{name}: cannot be read: {error.strerror}.') from error
     except RuntimeError as error:  # of expanduser
         raise SourceError(f'{name}: {error}') from error
     raise SourceError(
         f'source: {name!r} is neither a file, a folder nor a camera device; expected drive, a '
-        'video, a folder of images, /dev/videoN or its number.')
+        'video, an image or a folder of them, /dev/videoN or its number.')
 
 
 def pinhole(

@@ -121,11 +121,33 @@ def test_grey_and_transparent_images_are_bgr(folder: Path) -> None:
 def test_broken_image_is_passed_over_and_named_once(folder: Path) -> None:
     (folder / 'c.png').write_bytes((folder / 'a.png').read_bytes()[:20])
     (folder / 'e.jpg').write_bytes(b'')
+    (folder / 'f.jpg').write_bytes((folder / 'b.JPG').read_bytes()[:-20])
     source = open_source(str(folder))
     for _ in range(2):
         assert_colors(list(source.frames()), COLORS_BGR)
     assert isinstance(source, FolderSource)
-    assert source.unreadable == ['c.png', 'e.jpg']
+    assert source.unreadable == ['c.png', 'e.jpg', 'f.jpg']
+
+
+def test_one_image_is_a_source(folder: Path) -> None:
+    source = open_source(str(folder / 'b.JPG'))
+    assert isinstance(source, FolderSource)
+    for _ in range(2):
+        assert_colors(list(source.frames()), COLORS_BGR[1:2])
+    (folder / 'e.jpg').write_bytes(b'')
+    with pytest.raises(SourceError, match=r'e\.jpg: not readable as an image\.$'):
+        open_source(str(folder / 'e.jpg'))
+
+
+def test_a_photo_stands_as_its_camera_was_held(tmp_path: Path) -> None:
+    coded, data = cv2.imencode('.jpg', np.zeros((20, 40, 3), np.uint8))
+    assert coded
+    turned = (b'\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08'
+              b'\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0')
+    (tmp_path / 'a.jpg').write_bytes(data.tobytes()[:2] + turned + data.tobytes()[2:])
+    (frame,) = open_source(str(tmp_path / 'a.jpg')).frames()
+    assert frame is not None
+    assert frame.shape == (40, 20, 3)
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
@@ -156,7 +178,7 @@ def test_missing_source(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=(
             rf"source: '{name}' is neither a file, a folder nor a camera device; expected drive, "
-            r'a video, a folder of images, /dev/videoN or its number')):
+            r'a video, an image or a folder of them, /dev/videoN or its number')):
         open_source(name)
 
 

@@ -55,6 +55,8 @@ def test_a_folder_once_from_the_first_to_the_last(peer, start, folder):
     # Their subscription may have been a little later than the images'.
     assert {stamp_ns(info) for info in infos} <= set(stamps)
     assert len(infos) >= 25
+    (told,) = (line for line in node.lines if 'not readable' in line)
+    assert told.endswith(f'{folder}: left out as not readable, or cut off: 011b.png')
 
 
 def test_camera_info_goes_with_the_image(peer, start):
