@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import cv2
@@ -56,3 +57,12 @@ def write_split(root: Path, split: str, stems: list[str]) -> None:
     path = root / 'splits' / f'{split}.txt'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(stems) + '\n')
+
+
+def turn_by_exif(path: Path, orientation: int = 6) -> None:
+    """Let a JPEG file say that it is to be turned (6: by 90 degrees, 3: by 180)."""
+    content = path.read_bytes()
+    entry = struct.pack('<HHIHH', 0x0112, 3, 1, orientation, 0)
+    exif = b'Exif\0\0II*\0' + struct.pack('<IH', 8, 1) + entry + bytes(4)
+    path.write_bytes(
+        content[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + content[2:])

@@ -468,3 +468,12 @@ def test_synthetic_drive_claims_only_its_road_in_other_taxonomies(name: str) -> 
     _, other = open_dataset('synthetic:1', None, taxonomy).read(0)
     np.testing.assert_array_equal(
         other, np.where(plain == ROAD, taxonomy.classes.index('road'), VOID))
+
+
+def test_taxonomies_that_windows_programs_saved(tmp_path: Path) -> None:
+    path = tmp_path / 'yard.json'
+    path.write_text('["background", "gravel"]', encoding='utf-8-sig')
+    assert load_taxonomy(str(path)).classes == ('background', 'gravel')
+    path.write_text('["background", "stra\xdfe"]', encoding='latin-1')
+    with pytest.raises(DatasetError, match=r'yard\.json: found 0xdf as byte .*, expected a text'):
+        load_taxonomy(str(path))

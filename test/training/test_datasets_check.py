@@ -383,3 +383,23 @@ def test_command_takes_a_path_another_taxonomy_and_draws_a_sheet(
 def test_command_warns_of_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['check', 'synthetic:3:1', 'synthetic:2:1']) == 0
     assert 'leak: synthetic:3:1 and synthetic:2:1 share 2 frames' in capsys.readouterr().out
+
+
+def test_idd_is_not_taken_for_cityscapes(tmp_path: Path) -> None:
+    # Drive 0 occurs in most numbers.
+    for stem in ('024541', 'frame0029'):
+        write_image(tmp_path / 'leftImg8bit' / 'train' / '0' / f'{stem}_leftImg8bit.png', (1, 2))
+    (tmp_path / 'gtFine' / 'train').mkdir(parents=True)
+    assert guess(tmp_path).specs == (f'idd:train,path={tmp_path}',)
+    write_image(
+        tmp_path / 'leftImg8bit' / 'train' / '0' / '0_000001_leftImg8bit.png', (1, 2))
+    assert guess(tmp_path).specs == (f'cityscapes:train,path={tmp_path}',)
+
+
+def test_drives_that_names_hardly_tell_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in range(16):
+        write_scene(tmp_path / 'set', f'{number}x', scenery(number))
+    assert main(['check', 'ids:set', '--data', str(tmp_path)]) == 0
+    assert 'note: 16 of 16 drives guessed from file names hold only' in capsys.readouterr().out

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from written_datasets import write_colours, write_image, write_json
+from written_datasets import turn_by_exif, write_colours, write_image, write_json
 
 from training.datasets import (
     TAXONOMIES, VOID, DatasetError, SizeError, UnknownClassError, UnreadableError, open_dataset,
@@ -264,3 +264,37 @@ def test_the_taxonomy_decides_what_counts_as_unlabelled(tmp_path: Path) -> None:
     spec = 'coco:coco.json,images=photos'
     nineteen = open_dataset(spec, tmp_path, TAXONOMIES['cityscapes19'])
     assert nineteen.read(0)[1].tolist() == [[0, VOID]]
+
+
+def test_polygons_made_on_another_size_are_refused(tmp_path: Path) -> None:
+    # The lower half of 1280x720 pixels is nowhere on a picture of 320x180.
+    path = written(tmp_path, (1, [[0, 2, 6, 2, 6, 4, 0, 4]]))
+    write_image(tmp_path / 'photos' / 'n' / 'a_1.jpg', (2, 3))
+    with pytest.raises(SizeError, match=(
+            r'coco\.json: n/a_1: was annotated on 6x4 pixels, but its image has 3x2; put the '
+            r'annotated image back\.$')):
+        labels(tmp_path)
+    found = json.loads(path.read_text())
+    for stated in ({}, {'width': None, 'height': 0}, {'width': 3.0, 'height': '2'}):
+        found['images'] = [{'id': 7, 'file_name': 'n/a_1.jpg', **stated}]
+        write_json(path, found)
+        assert labels(tmp_path) == [[0, 0, 0], [0, 0, 0]]
+    for width in ([3], 'wide', float('inf')):
+        found['images'][0]['width'] = width
+        write_json(path, found)
+        with pytest.raises(DatasetError, match=r'coco\.json: an entry is damaged'):
+            labels(tmp_path)
+
+
+@pytest.mark.parametrize('annotated', [
+    [[0, 2, 6, 2, 6, 4, 0, 4]], {'size': [4, 6], 'counts': [0, 24]}])
+def test_a_picture_that_exif_turns_is_named(tmp_path: Path, annotated: object) -> None:
+    path = written(tmp_path, (1, annotated))
+    if isinstance(annotated, dict):
+        found = json.loads(path.read_text())
+        write_json(path, {**found, 'images': [{'id': 7, 'file_name': 'n/a_1.jpg'}]})
+    turn_by_exif(tmp_path / 'photos' / 'n' / 'a_1.jpg')
+    with pytest.raises(SizeError, match=(
+            r'6x4 pixels, but its image has 4x6; .* stored as 6x4 and turned by its Exif '
+            'orientation: label the turned picture')):
+        labels(tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_datasets import write_image, write_json
+from written_datasets import turn_by_exif, write_image, write_json
 
 from training.datasets import (
     VOID, DatasetError, SizeError, Taxonomy, UnknownClassError, UnreadableError, open_dataset,
@@ -247,3 +247,36 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         open_dataset('labelme:empty', tmp_path, YARD)
     with pytest.raises(DatasetError, match=r'absent: no such file or folder; looked for'):
         open_dataset('labelme:absent', tmp_path, YARD)
+
+
+def test_hidden_copies_are_no_frames(tmp_path: Path) -> None:
+    # What macOS, editors and version control leave beside the files.
+    write_image(tmp_path / 'set' / 'a.jpg', (1, 2))
+    annotate(tmp_path / 'set' / 'a.json')
+    for hidden in ('._a', '.git/a', '.ipynb_checkpoints/a-checkpoint'):
+        annotate(tmp_path / 'set' / f'{hidden}.json')
+        write_image(tmp_path / 'set' / f'{hidden}.jpg', (1, 2))
+    dataset = open_frames('labelme:set', tmp_path, YARD, 'stop')
+    assert [dataset.name(index) for index in range(len(dataset))] == ['a']
+    assert dataset.notes == ()
+
+
+def test_linked_folders_are_looked_into(tmp_path: Path) -> None:
+    write_image(tmp_path / 'disk' / 'a.jpg', (1, 2))
+    write_image(tmp_path / 'disk' / 'bare.jpg', (1, 2))
+    annotate(tmp_path / 'disk' / 'a.json')
+    (tmp_path / 'set').mkdir()
+    (tmp_path / 'set' / 'north').symlink_to(tmp_path / 'disk')
+    (tmp_path / 'disk' / 'back').symlink_to(tmp_path / 'set')
+    dataset = open_frames('labelme:set', tmp_path, YARD, 'stop')
+    assert [dataset.name(index) for index in range(len(dataset))] == ['north/a']
+    assert dataset.read(0)[1].tolist() == [[0, 0]]
+    assert "left out: 1 image without a .json file of that name, first 'north/bare.jpg'" in (
+        dataset.notes)
+
+
+def test_a_picture_that_exif_turns_is_named(tmp_path: Path) -> None:
+    turn_by_exif(write_image(tmp_path / 'set' / 'a.jpg', (1, 2)))
+    annotate(tmp_path / 'set' / 'a.json', imageHeight=1, imageWidth=2)
+    with pytest.raises(SizeError, match=r'was drawn on 2x1 pixels, but its image has 1x2; .*Exif'):
+        open_dataset('labelme:set', tmp_path, YARD).read(0)

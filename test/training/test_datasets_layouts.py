@@ -239,3 +239,17 @@ def test_the_19_classes_are_in_the_order_of_their_ids() -> None:
     kept = [name for name in CITYSCAPES_TRAIN_IDS.values() if name != 'unlabeled']
     assert tuple(kept) == CITYSCAPES19.classes
     np.testing.assert_array_equal(list(IDD_LEVEL3_IDS)[:26], sorted(IDD_LEVEL3_IDS)[:26])
+
+
+def test_groups_are_their_class_whatever_the_map_says_of_the_rest(tmp_path: Path) -> None:
+    root = tmp_path / 'cityscapes'
+    city_image(root, 'train', 'bonn', 'bonn_1', (2, 6))
+    city_polygons(root, 'train', 'bonn', 'bonn_1', (2, 6), ('cargroup', square(0, 0, 1, 1)),
+                  ('polegroup', square(2, 0, 3, 1)), ('mystery', square(4, 0, 5, 1)))
+    write_json(tmp_path / 'map.json', {'*': 'background'})
+    dataset = open_dataset('cityscapes:train,classes=map.json', tmp_path)
+    assert only_labels(dataset) == [[3, 3, 0, 0, 0, 0]] * 2
+    # A table that names the group itself goes before.
+    write_json(tmp_path / 'map.json', {'*': 'background', 'cargroup': 'void'})
+    dataset = open_dataset('cityscapes:train,classes=map.json', tmp_path)
+    assert only_labels(dataset)[0] == [VOID, VOID, 0, 0, 0, 0]

@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_datasets import write_colours, write_ids, write_image, write_json
+from written_datasets import (
+    turn_by_exif, write_colours, write_ids, write_image, write_json, write_pair,
+)
 
 from training.datasets import (
     TAXONOMIES, VOID, DatasetError, SizeError, UnknownClassError, UnreadableError, open_dataset,
 )
 from training.datasets.guess import guess
+from training.datasets.headers import changed_by_decoder
 from training.datasets.images import colour_table, read_mask
 from training.datasets.opening import open_frames
+from training.datasets.own import files_in, sequence_of
 
 ROAD = TAXONOMIES['road']
 
@@ -391,3 +395,166 @@ def test_split_files_of_stems_that_are_not_unique(tmp_path: Path) -> None:
     (tmp_path / 'some.txt').write_text('a\n')
     with pytest.raises(DatasetError, match="1 of its lines name several frames, first 'a'; write"):
         open_dataset('ids:set,split=some.txt', tmp_path)
+
+
+def tiff_of(ids: np.ndarray, bits: int, photometric: int, order: str = '<') -> bytes:
+    """Return an uncompressed TIFF file."""
+    height, width = ids.shape
+    rows = b''.join(np.packbits(np.unpackbits(
+        row[:, None], axis=1)[:, 8 - bits:].ravel()).tobytes() for row in ids)
+    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+            (273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, len(rows))]
+    entries = b''.join(
+        struct.pack(f'{order}HHI', tag, kind, 1)
+        + (struct.pack(f'{order}I', value) if kind == 4 else struct.pack(f'{order}HH', value, 0))
+        for tag, kind, value in tags)
+    magic = b'II*\0' if order == '<' else b'MM\0*'
+    return (magic + struct.pack(f'{order}I', 8 + len(rows)) + rows
+            + struct.pack(f'{order}H', len(tags)) + entries + bytes(4))
+
+
+def bmp_of(ids: np.ndarray, bits: int, table: list[tuple[int, int, int]]) -> bytes:
+    """Return a BMP file with a colour table (BGR)."""
+    height, width = ids.shape
+    rows = b''
+    for row in ids[::-1]:
+        packed = np.packbits(
+            np.unpackbits(row[:, None], axis=1)[:, 8 - bits:].ravel()).tobytes()
+        rows += packed + bytes(-len(packed) % 4)
+    colours = b''.join(bytes(colour) + b'\0' for colour in table)
+    start = 54 + len(colours)
+    return (b'BM' + struct.pack('<IHHI', start + len(rows), 0, 0, start)
+            + struct.pack('<IiiHHIIiiII', 40, width, height, 1, bits, 0, len(rows), 0, 0,
+                          len(table), 0) + colours + rows)
+
+
+TWO_IDS = np.array([[0, 1, 1], [1, 0, 1]], np.uint8)
+GREYS = [(value, value, value) for value in range(256)]
+
+
+@pytest.mark.parametrize(('name', 'content', 'found'), [
+    ('a.tif', tiff_of(TWO_IDS, 1, 1), '1 bit a pixel'),
+    ('a.tiff', tiff_of(TWO_IDS, 1, 1, '>'), '1 bit a pixel'),
+    ('a.tif', tiff_of(TWO_IDS, 4, 1), '4 bits a pixel'),
+    ('a.tif', tiff_of(TWO_IDS, 8, 0), 'white stored as 0'),
+    ('a.tif', tiff_of(TWO_IDS, 8, 3), 'a colour table'),
+    ('a.bmp', bmp_of(TWO_IDS, 1, [(0, 0, 0), (255, 255, 255)]), '1 bit a pixel and a colour'),
+    ('a.bmp', bmp_of(TWO_IDS, 8, [(0, 0, 0), (255, 255, 255)]), '8 bits a pixel and a colour'),
+    ('a.pgm', b'P4\n3 2\n' + np.packbits(TWO_IDS, axis=1).tobytes(), '1 bit a pixel'),
+])
+def test_masks_whose_numbers_would_change_are_refused(
+    tmp_path: Path, name: str, content: bytes, found: str,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableError, match=(
+            rf'{name}: found {found}.*, expected class ids of 8 or 16 bits, .*; save it as PNG')):
+        read_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize(('name', 'content'), [
+    ('a.tif', tiff_of(TWO_IDS, 8, 1)), ('a.tif', tiff_of(TWO_IDS, 8, 1, '>')),
+    ('a.bmp', bmp_of(TWO_IDS, 8, GREYS)), ('a.bmp', bmp_of(TWO_IDS, 1, GREYS[:2])),
+    ('a.pgm', b'P5\n3 2\n3\n' + TWO_IDS.tobytes()),
+])
+def test_masks_whose_numbers_stay_are_read(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    np.testing.assert_array_equal(read_mask(tmp_path / name), TWO_IDS)
+
+
+@pytest.mark.parametrize(('suffix', 'dtype'), [
+    ('.bmp', np.uint8), ('.tif', np.uint8), ('.tif', np.uint16), ('.png', np.uint16)])
+def test_masks_that_opencv_wrote_come_back(tmp_path: Path, suffix: str, dtype: type) -> None:
+    ids = np.arange(12, dtype=dtype).reshape(3, 4)
+    np.testing.assert_array_equal(read_mask(write_ids(tmp_path / f'a{suffix}', ids)), ids)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([tiff_of(TWO_IDS, 1, 1), bmp_of(TWO_IDS, 8, GREYS)]), st.data())
+def test_headers_that_are_damaged_raise_nothing(content: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(content[:data.draw(st.integers(0, len(content)))])
+    for _ in range(3):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    assert isinstance(changed_by_decoder(bytes(damaged)), str)
+
+
+# -- sequences and folders -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('names', 'drive'), [
+    (('1618309012.500000', '1618309013.0'), '.'),
+    (('1618309012_500000000', '1618309012_50000'), '.'),
+    (('lab-1618309012-500000000', 'lab_1618309013.25'), 'lab'),
+    (('frame_00012_left', 'frame_00012_right', 'frame_13_Front_RGB'), 'frame'),
+    (('00012_rgb', '7.color'), '.'),
+    (('bonn_000003_000019_leftImg8bit',), 'bonn_000003'),
+    (('0001TP_006690',), '0001TP'), (('005_123456',), '005'),
+    (('drive_0002_000123',), 'drive_0002'), (('train_0_024541',), 'train_0'),
+    (('20240501123000_0001',), '20240501123000'), (('1618309012_0001',), '1618309012'),
+    (('lab_3_rgb0001', 'lab_3_rgb_2'), 'lab_3_rgb'), (('lane_left',), 'lane_left'),
+    (('north/00012_left',), 'north'),
+])
+def test_drives_are_told_by_names(names: tuple[str, ...], drive: str) -> None:
+    assert {sequence_of(name) for name in names} == {drive}
+
+
+def test_drives_that_names_hardly_tell_are_noted(tmp_path: Path) -> None:
+    for number in range(16):
+        write_pair(tmp_path / 'set', f'{number // 2:03d}-{number}x', [[1]])
+    dataset = open_frames('ids:set', tmp_path, ROAD, 'stop')
+    assert dataset.notes == (
+        "16 of 16 drives guessed from file names hold only 1 or 2 frames, such as '000-0x'; if "
+        'neighbours are told apart so, part= puts some into train and some into val: group them '
+        '(by=prefix, by=folder), list them (split=FILE), or say that they are no neighbours '
+        '(by=name)',)
+    assert open_frames('ids:set,by=name', tmp_path, ROAD, 'stop').notes == ()
+    assert open_dataset('ids:set', tmp_path, on_bad='skip').notes == dataset.notes
+    for number in range(16):
+        (tmp_path / 'set' / 'labels' / f'{number // 2:03d}-{number}x.png').rename(
+            tmp_path / 'set' / 'labels' / f'lab_{number}.png')
+        (tmp_path / 'set' / 'images' / f'{number // 2:03d}-{number}x.jpg').rename(
+            tmp_path / 'set' / 'images' / f'lab_{number}.jpg')
+    assert open_frames('ids:set', tmp_path, ROAD, 'stop').notes == ()
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'elsewhere', 'a_1', [[1]])
+    for kind in ('images', 'labels'):
+        (tmp_path / 'set' / kind / 'day').mkdir(parents=True)
+        (tmp_path / 'set' / kind / 'day' / 'linked').symlink_to(tmp_path / 'elsewhere' / kind)
+        (tmp_path / 'set' / kind / 'day' / 'loop').symlink_to(tmp_path / 'set')
+        (tmp_path / 'set' / kind / 'gone').symlink_to(tmp_path / 'nowhere')
+    dataset = open_dataset('ids:set', tmp_path)
+    assert (len(dataset), dataset.name(0)) == (1, 'day/linked/a_1')
+    assert dataset.read(0)[1].tolist() == [[1]]
+    assert guess(tmp_path / 'set').specs == (f'ids:{tmp_path / "set"}',)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ('b/2.png', 'b/1.PNG', 'a.png', '._a.png', '.cache/c.png', 'b/d.txt'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert files_in(tmp_path, ('.png',)) == [
+        tmp_path / name for name in ('a.png', 'b/1.PNG', 'b/2.png')]
+
+
+def test_folders_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(path: Path) -> None:
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    monkeypatch.setattr(Path, 'iterdir', closed)
+    with pytest.raises(UnreadableError, match=r': cannot be read \(Permission denied\), expected'):
+        files_in(tmp_path, ('.png',))
+
+
+@pytest.mark.parametrize(('orientation', 'named'), [(6, True), (1, False)])
+def test_a_picture_that_exif_turns_is_named(
+    tmp_path: Path, orientation: int, named: bool,
+) -> None:
+    write_pair(tmp_path / 'set', 'a', [[1, 1]] if named else [[1]], (1, 2))
+    turn_by_exif(tmp_path / 'set' / 'images' / 'a.jpg', orientation)
+    with pytest.raises(SizeError, match=r'its image has .*; they must be equal\.') as caught:
+        open_dataset('ids:set', tmp_path).read(0)
+    assert ('stored as 2x1 and turned by its Exif orientation' in str(caught.value)) == named

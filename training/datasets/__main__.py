@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from training.datasets import sheet
-from training.datasets.base import ENVIRONMENT, DatasetError, located
+from training.datasets.base import ENVIRONMENT, DatasetError, located, print_any_name
 from training.datasets.check import SHOWN, CheckReport, check, leaks
 from training.datasets.guess import guess
 from training.datasets.opening import KINDS, open_frames
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     checker.add_argument('--sheet', type=Path, metavar='FILE.png',
                          help='write a contact sheet: frames with their labels over them')
     args = parser.parse_args(argv)
+    print_any_name()
     try:
         reports = checked(args)
     except DatasetError as error:

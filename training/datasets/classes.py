@@ -128,13 +128,17 @@ class ClassMap:
         """Tell whether a table names a source's class."""
         return source in self._ids
 
+    def knows(self, source: str) -> bool:
+        """Tell whether a table names a source's class, or the taxonomy has it."""
+        same = CONVENTIONS.get(source, source)
+        return source in self._ids or same == VOID_NAME or same in self.taxonomy.classes
+
     def find(self, source: str) -> int | None:
         """Return the id of a source's class, None where nothing names it."""
         if source in self._ids:
             return self._ids[source]
-        same = CONVENTIONS.get(source, source)
-        if same == VOID_NAME or same in self.taxonomy.classes:
-            return self.taxonomy.id_of(same)
+        if self.knows(source):
+            return self.taxonomy.id_of(CONVENTIONS.get(source, source))
         return self._any
 
     def target(self, source: str, where: str) -> int:

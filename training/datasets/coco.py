@@ -17,10 +17,10 @@ from training.datasets.base import (
     located,
 )
 from training.datasets.files import FileDataset, Frame, picture_of
-from training.datasets.images import read_colours
+from training.datasets.images import read_colours, turned
 from training.datasets.layouts import json_object
 from training.datasets.masks import packed
-from training.datasets.own import sequence_of, unlabelled_id
+from training.datasets.own import doubts, sequence_of, unlabelled_id
 from training.datasets.runs import mask_of
 from training.datasets.selection import select
 from training.datasets.shapes import coordinates, fill_centres
@@ -30,10 +30,12 @@ Entry = dict[str, Any]
 
 
 def drawn(
-    annotation: Entry, labels: Pixels, value: int, where: str,
+    annotation: Entry, labels: Pixels, value: int, where: str, image: Path | None = None,
 ) -> bool:
     """
     Draw one annotation, polygons or runs, and tell whether it has an area.
+
+    ``image`` is the picture's file, for messages.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def drawn(
                 raise SizeError(
                     f'{where}: annotation {annotation.get("id")} was made on '
                     f'{found["size"][1]}x{found["size"][0]} pixels, but its image has '
-                    f'{hw[1]}x{hw[0]}; put the annotated image back.')
+                    f'{hw[1]}x{hw[0]}; put the annotated image back.{turned(image)}')
             inside = mask_of(found['counts'], hw)
             labels[inside] = value
             return bool(inside.any())
@@ -111,15 +113,17 @@ class CocoShapes:
     categories : Categories
     unlabelled : int
         Id of what no annotation covers.
+    sizes : mapping of (int or str) to (int, int)
+        Width and height in pixels that the file states, by image id: polygons have none.
 
     """
 
     def __init__(
         self, annotations: Mapping[int | str, list[Entry]], categories: Categories,
-        unlabelled: int,
+        unlabelled: int, sizes: Mapping[int | str, tuple[int, int]],
     ) -> None:
         self._annotations, self._categories = annotations, categories
-        self._unlabelled = unlabelled
+        self._unlabelled, self._sizes = unlabelled, sizes
         self._ignored: dict[int | str, Counter[str]] = {}
         self._lock = threading.Lock()
 
@@ -131,10 +135,17 @@ class CocoShapes:
         rgb = picture_of(frame)
         labels = np.full(rgb.shape[:2], self._unlabelled, np.uint8)
         where = f'{frame.label}: {frame.name}'
+        height, width = rgb.shape[:2]
+        stated = self._sizes.get(frame.key, (width, height))
+        if stated != (width, height):
+            raise SizeError(
+                f'{where}: was annotated on {stated[0]}x{stated[1]} pixels, but its image has '
+                f'{width}x{height}; put the annotated image back.{turned(frame.image)}')
         ignored: Counter[str] = Counter()
         for annotation in self._annotations.get(frame.key, ()):
             category = annotation['category_id']
-            if not drawn(annotation, labels, self._categories.target(category, where), where):
+            if not drawn(annotation, labels, self._categories.target(category, where), where,
+                         frame.image):
                 ignored[f'annotation {self._categories.names[category]!r}'] += 1
         with self._lock:
             self._ignored[frame.key] = ignored
@@ -223,7 +234,7 @@ def entry_faults(path: Path, expected: str) -> Iterator[None]:
         raise
     except KeyError as error:
         raise DatasetError(f'{path}: an entry lacks {error}, expected {expected}.') from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DatasetError(
             f'{path}: an entry is damaged ({error}), expected {expected}.') from error
 
@@ -273,10 +284,14 @@ def coco(request: Request) -> FrameDataset:
         categories = categories_of(request, found, path, used)
         files = {each['id']: path for each in entries(found, 'images', path)}
         frames = frames_of(found, path, images, files)
+        sizes = {each['id']: (int(each['width']), int(each['height']))
+                 for each in entries(found, 'images', path)
+                 if each.get('width') and each.get('height')}
     lost = [key for key, listed in by_image.items() if key not in files for _ in listed]
-    reader = CocoShapes(by_image, categories, unlabelled_id(request))
-    return FileDataset(request.spec, select(frames, request), reader, request.on_bad,
-                       left_out('annotation', ' of an image id that "images" does not list', lost))
+    notes = [*doubts(frames, request),
+             *left_out('annotation', ' of an image id that "images" does not list', lost)]
+    reader = CocoShapes(by_image, categories, unlabelled_id(request), sizes)
+    return FileDataset(request.spec, select(frames, request), reader, request.on_bad, notes)
 
 
 def coco_panoptic(request: Request) -> FrameDataset:
@@ -305,7 +320,8 @@ def coco_panoptic(request: Request) -> FrameDataset:
         files = {each['image_id']: masks / each['file_name'] for each in listed}
         frames = frames_of(found, path, images, files)
         named = {each['id']: each['file_name'] for each in entries(found, 'images', path)}
-    notes = [*left_out('image', ' without an annotation',
+    notes = [*doubts(frames, request),
+             *left_out('image', ' without an annotation',
                        [name for key, name in named.items() if key not in files]),
              *left_out('annotation', ' of an image id that "images" does not list',
                        [key for key in files if key not in named])]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from training.datasets.base import (
     DatasetError, OnBad, Pixels, SizeError, UnknownClassError, UnreadableError,
 )
-from training.datasets.images import read_mask, read_rgb
+from training.datasets.images import read_mask, read_rgb, turned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,5 +181,5 @@ class FileDataset:
         if ids.shape != (height, width):
             raise SizeError(
                 f'{frame.label}: found {ids.shape[1]}x{ids.shape[0]} pixels, but its image has '
-                f'{width}x{height}; they must be equal.')
+                f'{width}x{height}; they must be equal.{turned(frame.image)}')
         return rgb, ids

@@ -13,7 +13,7 @@ from training.datasets.base import DatasetError
 from training.datasets.coco import entries
 from training.datasets.images import IMAGE_SUFFIXES, colour_table, read_colours, read_mask
 from training.datasets.masks import Colour, packed
-from training.datasets.own import LABEL_FOLDERS
+from training.datasets.own import LABEL_FOLDERS, files_in
 from training.datasets.tables import PALETTES
 
 #: What each layout would need, for the message when none fits.
@@ -49,7 +49,7 @@ def of_cities(path: Path) -> Guess:
               if (path / 'gtFine' / split).is_dir()]
     if any((path / 'gtFine').glob('*/*/*_label.png')):
         kind, reason = 'idd_lite', 'gtFine holds *_label.png'
-    elif any(stem.parent.name in stem.name for stem in islice(
+    elif any(stem.name.startswith(f'{stem.parent.name}_') for stem in islice(
             (path / 'leftImg8bit').glob('*/*/*'), _LOOKED_AT)):
         kind, reason = 'cityscapes', 'the names of images begin with their city'
     else:
@@ -103,7 +103,7 @@ def of_masks(path: Path) -> Guess | None:
     """
     folder = next((path / each for each in LABEL_FOLDERS
                    if (path / 'images').is_dir() and (path / each).is_dir()), path)
-    masks = list(islice((each for each in sorted(folder.rglob('*.png'))
+    masks = list(islice((each for each in files_in(folder, ('.png',))
                          if folder != path or any(
                              each.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES
                              if suffix != '.png')), _LOOKED_AT))
@@ -160,7 +160,7 @@ def guess(path: Path) -> Guess:
             return Guess(tuple(
                 f'camvid:{split},path={path}' for split in ('train', 'val', 'test')
                 if f'{split}annot' in names), 'it holds trainannot')
-        jsons = list(islice(sorted(path.rglob('*.json')), _LOOKED_AT))
+        jsons = files_in(path, ('.json',))[:_LOOKED_AT]
         if any(b'"shapes"' in each.read_bytes() for each in jsons):
             return Guess((f'labelme:{path}',), 'its .json files hold "shapes"')
         if (found := of_masks(path)) is not None:

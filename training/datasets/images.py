@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.datasets.base import Pixels, UnreadableError
+from training.datasets.headers import changed_by_decoder
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
 MASK_SUFFIXES = ('.png', '.bmp', '.tif', '.tiff', '.pgm', '.ppm')
@@ -104,6 +105,19 @@ def read_rgb(path: Path) -> Pixels:
     return decode_rgb(read_bytes(path), str(path))
 
 
+def turned(path: Path | None) -> str:
+    """Return what to say of a picture whose size is not that of its labels: Exif may tell why."""
+    if path is None:
+        return ''
+    content, where = read_bytes(path), str(path)
+    shown = decode(content, cv2.IMREAD_COLOR, where).shape
+    stored = decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, where).shape
+    if shown == stored:
+        return ''
+    return (f' The picture is stored as {stored[1]}x{stored[0]} and turned by its Exif '
+            'orientation: label the turned picture, or store it turned.')
+
+
 def chunks_of(content: bytes) -> Iterator[bytes]:
     """Yield the chunks of a PNG file behind its header, with their length, type and CRC."""
     at = _HEADER_END
@@ -171,12 +185,16 @@ def read_mask(path: Path) -> npt.NDArray[Any]:
     Raises
     ------
     UnreadableError
-        If it is not a readable image, or of another type.
+        If it is not a readable image, or of another type, or of one whose values would change.
 
     """
     content = read_bytes(path)
     if (samples := samples_of_png(content, str(path))) is not None:
         return samples
+    if reason := changed_by_decoder(content):
+        raise UnreadableError(
+            f'{path}: found {reason}, expected class ids of 8 or 16 bits, stored as they are; '
+            'save it as PNG.')
     found = decode(content, cv2.IMREAD_UNCHANGED, str(path))
     if found.ndim == 2 and found.dtype in (np.uint8, np.uint16):
         return found

@@ -21,9 +21,9 @@ from training.datasets.base import (
 )
 from training.datasets.classes import ClassMap
 from training.datasets.files import FileDataset, Frame
-from training.datasets.images import IMAGE_SUFFIXES, decode, decode_rgb, read_rgb
+from training.datasets.images import IMAGE_SUFFIXES, decode, decode_rgb, read_rgb, turned
 from training.datasets.layouts import json_object
-from training.datasets.own import sequence_of, unlabelled_id
+from training.datasets.own import doubts, files_in, sequence_of, unlabelled_id
 from training.datasets.selection import select
 from training.datasets.shapes import fill_circle, fill_polygon, fill_rectangle
 from training.datasets.spec import Request
@@ -61,13 +61,15 @@ class LabelmeFiles:
         if not isinstance(found.get('shapes'), list):
             raise UnreadableError(f'{frame.label}: found no list of "shapes", expected a file '
                                   'saved by labelme; replace or move it.')
-        rgb = self._picture(frame, found)
+        path = self._picture_file(frame, found)
+        rgb = read_rgb(path) if path is not None else decode_rgb(
+            embedded(found['imageData'], str(frame.label)), str(frame.label))
         height, width = rgb.shape[:2]
         stated = found.get('imageHeight') or height, found.get('imageWidth') or width
         if stated != (height, width):
             raise SizeError(
                 f'{frame.label}: was drawn on {stated[1]}x{stated[0]} pixels, but its image has '
-                f'{width}x{height}; put the image back that was annotated.')
+                f'{width}x{height}; put the image back that was annotated.{turned(path)}')
         labels = np.full((height, width), self._unlabelled, np.uint8)
         ignored: Counter[str] = Counter()
         drawn: list[tuple[int, dict[str, Any]]] = []
@@ -114,7 +116,8 @@ class LabelmeFiles:
         at = labels[max(top, 0):, max(left, 0):][:inside.shape[0], :inside.shape[1]]
         at[inside] = value
 
-    def _picture(self, frame: Frame, found: dict[str, Any]) -> Pixels:
+    def _picture_file(self, frame: Frame, found: dict[str, Any]) -> Path | None:
+        """Return the image's file, None where the picture is within the labels' file."""
         # Annotated on Windows, the path has backslashes.
         named = PureWindowsPath(str(found.get('imagePath') or '')).as_posix()
         folder = self._images or frame.label.parent
@@ -125,9 +128,9 @@ class LabelmeFiles:
                 for each in images_named(folder / stem))
         for path in chain(candidates, same):
             if path.is_file():
-                return read_rgb(path)
+                return path
         if found.get('imageData'):
-            return decode_rgb(embedded(found['imageData'], str(frame.label)), str(frame.label))
+            return None
         raise UnreadableError(
             f'{frame.label}: found no image {named or frame.label.stem!r} in {folder}, and none '
             'within the file; put it there, or say where it is (images=FOLDER).')
@@ -196,7 +199,7 @@ def labelme(request: Request) -> FrameDataset:
     root = located(request.argument, request.root)
     own = {path for key in ('classes', 'split') if (path := request.option_path(key))}
     folder = root if root.is_dir() else root.parent
-    paths = sorted(root.rglob('*.json')) if root.is_dir() else [root]
+    paths = files_in(root, ('.json',)) if root.is_dir() else [root]
     frames = []
     for path in paths:
         if not any(path.samefile(each) for each in own):
@@ -207,11 +210,11 @@ def labelme(request: Request) -> FrameDataset:
                            'saves: one beside each image.')
     annotated = {frame.label.with_suffix('') for frame in frames}
     bare = sorted(
-        str(path.relative_to(folder)) for path in folder.rglob('*')
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.with_suffix('') not in annotated
-    ) if root.is_dir() else []
+        str(path.relative_to(folder)) for path in files_in(folder, IMAGE_SUFFIXES)
+        if path.with_suffix('') not in annotated) if root.is_dir() else []
     notes = [f'left out: {counted(len(bare), "image")} without a .json file of that name, first '
              f'{bare[0]!r}'] if bare else []
     reader = LabelmeFiles(
         request.class_map(), unlabelled_id(request), request.option_path('images'))
+    notes += doubts(frames, request)
     return FileDataset(request.spec, select(frames, request), reader, request.on_bad, notes)

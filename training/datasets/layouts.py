@@ -160,7 +160,7 @@ class PolygonObjects:
         return picture_of(frame), ids
 
     def _name(self, label: str) -> str:
-        return label if self._class_map.find(label) is not None else label.removesuffix('group')
+        return label if self._class_map.knows(label) else label.removesuffix('group')
 
     def ignored(self) -> Counter[str]:
         return Counter()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from training.datasets.base import VOID, DatasetError, counted, located
+from training.datasets.base import VOID, DatasetError, UnreadableError, counted, located
 from training.datasets.files import Frame
 from training.datasets.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from training.datasets.spec import Request
@@ -14,18 +16,45 @@ from training.datasets.spec import Request
 #: Names of folders that hold the labels, beside one named ``images``.
 LABEL_FOLDERS = ('labels', 'masks', 'annotations')
 
-_NUMBER = re.compile(r'[\W_]*\d+$')
+#: What recorders put behind a frame's number: which camera, or which of its pictures.
+_CAMERA = ('left|right|front|rear|back|side|cent(?:er|re)|middle|wide|tele|cam(?:era)?|rgb|bgr|'
+           'colou?r|gr[ae]y|mono|raw|rect|img|image|leftImg8bit')
+
+#: A time as seconds and their fraction, else a number; then what camera it is. Seconds since 1970
+#: have 9 or 10 digits; a number of up to 4 digits behind them may count frames of one drive.
+_NUMBER = re.compile(
+    r'[\W_]*(?:(?<!\d)\d{9,10}(?:\.\d+|[_-]\d{5,})|\d+)'
+    rf'(?:[\W_]*(?:{_CAMERA}))*$', re.IGNORECASE)
+
+#: Drives of so many frames are hardly drives, and fewer frames than this tell nothing.
+_FEW, _MANY = 2, 16
 
 
 def sequence_of(name: str) -> str:
     """
     Guess the drive of a frame from its path.
 
-    The folder, if there is one; else the file name without the number at its end.
+    The folder, if there is one; else the file name without the number at its end (or the time,
+    in seconds and their fraction), and without the camera's name behind that.
 
     """
     path = PurePosixPath(name)
     return _NUMBER.sub('', path.name) or '.' if str(path.parent) == '.' else str(path.parent)
+
+
+def doubts(frames: Sequence[Frame], request: Request) -> tuple[str, ...]:
+    """Return what to say where the drives that file names tell may be none."""
+    bare = [frame for frame in frames if '/' not in frame.name]
+    if 'by' in request.options or 'split' in request.options or len(bare) < _MANY:
+        return ()
+    drives = Counter(frame.sequence for frame in bare)
+    small = [name for name, count in drives.items() if count <= _FEW]
+    if 2 * len(small) <= len(drives):
+        return ()
+    return (f'{len(small)} of {counted(len(drives), "drive")} guessed from file names hold only 1 '
+            f'or {_FEW} frames, such as {min(small)!r}; if neighbours are told apart so, part= '
+            'puts some into train and some into val: group them (by=prefix, by=folder), list them '
+            '(split=FILE), or say that they are no neighbours (by=name)',)
 
 
 def unlabelled_id(request: Request, default: str = 'background') -> int:
@@ -51,13 +80,44 @@ class Pairing:
     notes: tuple[str, ...]
 
 
+def _walked(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    place = folder.resolve()
+    if place in above:  # a link back to where it lies
+        return
+    for path in folder.iterdir():
+        if path.name.startswith('.'):
+            continue
+        if path.is_dir():
+            yield from _walked(path, (*above, place))
+        elif path.is_file():
+            yield path
+
+
+def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """
+    Return the files of some suffixes in a folder and those in it, in order.
+
+    Links to folders are followed; what is hidden (a name that begins with a dot) is left out.
+
+    Raises
+    ------
+    UnreadableError
+        If a folder cannot be read.
+
+    """
+    try:
+        return sorted(path for path in _walked(folder, ()) if path.suffix.lower() in suffixes)
+    except OSError as error:
+        raise UnreadableError(
+            f'{error.filename}: cannot be read ({error.strerror}), expected a folder; allow it, '
+            'or take it away.') from error
+
+
 def files_under(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
     """Return a folder's files of some suffixes by relative path without suffix."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob('*')):
-        hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and path.is_file() and not hidden:
-            found.setdefault(str(path.relative_to(folder).with_suffix('')), []).append(path)
+    for path in files_in(folder, suffixes):
+        found.setdefault(str(path.relative_to(folder).with_suffix('')), []).append(path)
     return found
 
 
@@ -107,8 +167,8 @@ def paired(request: Request) -> Pairing:
             'where they are (images=FOLDER, labels=FOLDER) and what masks have behind the name '
             '(suffix=_mask).')
     frames = [Frame(name, sequence_of(name), images[name][0], labels[name][0]) for name in both]
-    return Pairing(frames, unpaired(sorted(images.keys() - labels.keys()),
-                                    sorted(labels.keys() - images.keys())))
+    return Pairing(frames, (*doubts(frames, request), *unpaired(
+        sorted(images.keys() - labels.keys()), sorted(labels.keys() - images.keys()))))
 
 
 def example(images: dict[str, list[Path]], labels: dict[str, list[Path]]) -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from bisenet_ros.core import drive
-from training.datasets.base import VOID, DatasetError
+from training.datasets.base import VOID, DatasetError, read_text
 
 #: How a table says "count these pixels nowhere".
 VOID_NAME = 'void'
@@ -110,8 +110,8 @@ def load_taxonomy(name: str) -> Taxonomy:
             f'taxonomy: found {name!r}, expected {", ".join(TAXONOMIES)}, or a JSON file of class '
             'names.')
     try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+        found = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise DatasetError(f'{path}: not readable as JSON ({error}); mend it.') from error
     if isinstance(found, list):
         found = {'classes': found}

@@ -37,6 +37,7 @@ class Tolerant:
         self._faults: dict[int, str] = {}
         self._lock = threading.Lock()
         self._at_opening: tuple[str, ...] = getattr(dataset, 'faults', ())
+        self.notes: tuple[str, ...] = getattr(dataset, 'notes', ())
         for fault in self._at_opening:
             print(f'{label}: left out: {fault}', file=sys.stderr)
         if self._at_opening:
