@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training import appearance
-from training.datasets import ROAD, VOID
+from training.datasets import VOID
 
 Image = npt.NDArray[np.uint8]
 
@@ -73,6 +73,29 @@ class Augmentation:
     paste: float = 0.0
     hood: float = 0.0
 
+    def check(self) -> None:
+        """
+        Refuse what no view can be drawn with.
+
+        Raises
+        ------
+        ValueError
+            If a setting is out of its range.
+
+        """
+        low, high = self.scale
+        if not 0 < low <= high < np.inf:
+            raise ValueError(
+                f'scale: found {self.scale}, expected two numbers above 0, the lower one first.')
+        for name, least, most in (
+                ('aspect', 1, np.inf), ('rotation_deg', 0, 360), ('colour', 0, np.inf),
+                ('perspective', 0, 0.9), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
+                *((name, 0, 1) for name in EFFECTS)):
+            found = getattr(self, name)
+            if not least <= found <= most or not np.isfinite(found):
+                raise ValueError(f'{name}: found {found}, expected ' + (
+                    f'{least} to {most}.' if np.isfinite(most) else f'at least {least}, finite.'))
+
     @property
     def wants_donor(self) -> bool:
         """Tell whether views may need a second frame."""
@@ -93,6 +116,7 @@ def whole_view(rgb: Image, labels: Image, size_hw: tuple[int, int]) -> tuple[Ima
 def random_view(
     rgb: Image, labels: Image, size_hw: tuple[int, int], rng: np.random.Generator,
     settings: Augmentation, donor: tuple[Image, Image] | None = None, background: int = VOID,
+    road: int = VOID,
 ) -> tuple[Image, Image]:
     """
     Draw one training view.
@@ -110,6 +134,8 @@ def random_view(
         Another frame with its labels, for ``tone`` and ``paste``.
     background : int
         Id of what ``hood`` puts into the view.
+    road : int
+        Id of the class that ``paste`` never takes alone; void where there is none.
 
     Returns
     -------
@@ -120,7 +146,7 @@ def random_view(
     """
     view, ids = _warp(rgb, labels, size_hw, rng, settings)
     if donor is not None and rng.random() < settings.paste:
-        _paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng)
+        _paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng, road)
     # No draw for what is off: a setting that comes later does not change earlier runs.
     if settings.hood and rng.random() < settings.hood:
         _cover(view, ids, background, rng)
@@ -196,6 +222,7 @@ def _random_look(
 
 def _paste(
     view: Image, ids: Image, other: Image, other_ids: Image, rng: np.random.Generator,
+    road: int,
 ) -> None:
     """
     Put some classes of one view into another, both in place.
@@ -204,7 +231,7 @@ def _paste(
     what stands on it teaches that it ends there.
 
     """
-    present = [int(c) for c in np.unique(other_ids) if c not in (VOID, ROAD)]
+    present = [int(c) for c in np.unique(other_ids) if c not in (VOID, road)]
     if not present:
         return
     chosen = rng.permutation(present)[:max(1, len(present) // 2)]

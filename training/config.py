@@ -7,6 +7,7 @@ import re
 import runpy
 import traceback
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from bisenet_ros.core.errors import first_line
@@ -160,18 +161,23 @@ class Config:
                 raise ConfigError(
                     f'train: found the weight {weight} of {spec!r}, expected a number above 0; '
                     'leave out what is not to be trained on.')
-        for name, found, least, below in (
-                ('batch_size', self.batch_size, 1, None),
-                ('learning_rate', self.learning_rate, 0.0, None),
-                ('booster_weight', self.booster_weight, 0.0, None),
-                ('ema_decay', self.ema_decay, 0.0, 1.0),
-                ('jaccard_weight', self.jaccard_weight, 0.0, None),
-                ('patience', self.patience, 0, None), ('pictures', self.pictures, 0, None),
-                ('cache_mb', self.cache_mb, 0, None), ('accumulate', self.accumulate, 1, None)):
-            if not found >= least or (below is not None and found >= below):
+        for name, least, below in (
+                ('batch_size', 1, inf), ('learning_rate', 0.0, inf), ('warmup_steps', 0, inf),
+                ('poly_power', 0.0, inf), ('momentum', 0.0, 1.0), ('bn_momentum', 0.0, 1.0),
+                ('weight_decay', 0.0, inf), ('booster_weight', 0.0, inf), ('ema_decay', 0.0, 1.0),
+                ('jaccard_weight', 0.0, inf), ('patience', 0, inf), ('pictures', 0, inf),
+                ('cache_mb', 0, inf), ('accumulate', 1, inf), ('seed', 0, inf)):
+            if not least <= getattr(self, name) < below:  # refuses NaN as well
                 raise ConfigError(
-                    f'{name}: found {found}, expected at least {least}'
-                    + ('.' if below is None else f' and below {below}.'))
+                    f'{name}: found {getattr(self, name)}, expected at least {least}'
+                    + (' and finite.' if below == inf else f' and below {below}.'))
+        if not 0 < self.ohem_threshold <= 1:
+            raise ConfigError(
+                f'ohem_threshold: found {self.ohem_threshold}, expected above 0 and at most 1.')
+        try:
+            self.augmentation.check()
+        except ValueError as error:
+            raise ConfigError(f'augmentation.{error}') from error
         if self.images_per_epoch < self.batch_size:
             raise ConfigError(
                 f'images_per_epoch: found {self.images_per_epoch}, expected at least a batch '
@@ -200,6 +206,10 @@ class Config:
                     f'{phase.input_hw[1]}, expected at least 1; leave out an empty phase.')
 
     def _check_classes(self) -> None:
+        if len(self.classes) < 2:
+            raise ConfigError(
+                f'classes: found {self.classes}, expected at least 2, for a network to tell them '
+                "apart; add 'background', to the taxonomy as well, for what is none of them.")
         if (len(self.merge) != len(self.training_classes)
                 or not all(0 <= target < len(self.classes) for target in self.merge)):
             raise ConfigError(
@@ -227,7 +237,7 @@ class Config:
                     f'class_weights: found {self.class_weights!r}, expected none, inverse_log or '
                     'one number for each class.')
         elif (len(self.class_weights) != len(self.classes)
-                or not all(weight >= 0 for weight in self.class_weights)
+                or not all(0 <= weight < inf for weight in self.class_weights)
                 or not any(self.class_weights)):
             raise ConfigError(
                 f'class_weights: found {self.class_weights}, expected a number of at least 0 for '

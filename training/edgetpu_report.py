@@ -147,7 +147,7 @@ class Report:
         if self.compared_with:
             content['compared_with'] = str(self.compared_with)
             content['disagreements'] = list(self.disagreements)
-        return json.dumps(content, indent=2) + '\n'
+        return json.dumps(content, indent=2, allow_nan=False) + '\n'
 
     def __str__(self) -> str:
         lines = [f'{self.model.path}: {self.model.size / 1e6:.2f} MB, '

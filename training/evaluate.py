@@ -14,6 +14,8 @@ can be scored on a finer taxonomy, Google's Cityscapes model on road alone (``--
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -48,10 +50,12 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluate from the command line."""
     arguments = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(arguments)
+    datasets.print_any_name()
     try:
         for path in filter(None, (args.html, args.json)):
             check_writable(path)
-        report = evaluate(args, ' '.join(['python -m training.evaluate', *arguments]))
+        report = evaluate(
+            args, shlex.join(['python', '-m', 'training.evaluate', *arguments]))
         return _write(report, args)
     except (datasets.DatasetError, MatchingError, ModelError, DeviceError, SettingsError,
             OutputError) as error:
@@ -69,13 +73,29 @@ def _write(report: Report, args: argparse.Namespace) -> int:
     for path, text_of in ((args.json, json_text), (args.html, page)):
         if path is not None:
             try:
-                path.write_text(text_of(report), encoding='utf-8')
+                _replace(path, text_of(report))
             except OSError as error:
                 print(OutputError(path, error), file=sys.stderr)
                 code = 1
             else:
                 print(f'written: {path}')
     return code
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a text whole or not at all; a frame's name may hold bytes that are no UTF-8."""
+    content = text.encode('utf-8', 'backslashreplace')
+    target = path.resolve()  # a link stays one
+    if path.exists() and not (path.is_file() and os.access(target.parent, os.W_OK)):
+        path.write_bytes(content)  # a pipe, or in a folder that takes no file beside it
+        return
+    temporary = target.with_name(f'.{target.name}.tmp')
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def read_run(folder: Path) -> FinishedRun:
         return FinishedRun(
             model, tuple(config['classes']), tuple(config['merge']), config['mark'],
             tuple(spec for spec, _ in config['train']),
-            {'command': ' '.join(described['command']), 'commit': described['commit'],
+            {'command': shlex.join(described['command']), 'commit': described['commit'],
              'datasets': [spec for spec, _ in config['train']],
              'selected_on': list(config['validate'])},
             config.get('taxonomy', 'road'), config.get('on_bad', 'stop'))

@@ -225,7 +225,7 @@ def write_layers(layers: tuple[LayerError, ...], path: Path) -> None:
              if isinstance(value, float) else value
              for key, value in dataclasses.asdict(layer).items()} for layer in layers]
     if path.suffix == '.json':
-        text = json.dumps(rows, indent=2) + '\n'
+        text = json.dumps(rows, indent=2, allow_nan=False) + '\n'
     elif path.suffix == '.csv':
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, [field.name for field in dataclasses.fields(LayerError)])

@@ -206,7 +206,8 @@ class EpochBatches(keras.utils.PyDataset):
         self._merge = np.full(256, VOID, np.uint8)
         self._merge[:len(config.merge)] = config.merge
         classes = config.training_classes
-        self._background = classes.index('background') if 'background' in classes else VOID
+        self._background, self._road = (
+            classes.index(name) if name in classes else VOID for name in ('background', 'road'))
 
     @property
     def num_batches(self) -> int:
@@ -232,7 +233,7 @@ class EpochBatches(keras.utils.PyDataset):
             rgb, ids = self._datasets[dataset].read(frame)
             donor = self._any_frame(rng) if settings.wants_donor else None
             view, ids = random_view(
-                rgb, ids, self._input_hw, rng, settings, donor, self._background)
+                rgb, ids, self._input_hw, rng, settings, donor, self._background, self._road)
             np.divide(view, np.float32(255), out=images[row])
             # Which pixel stands for its cell changes from view to view: always the same one would
             # teach outlines that lie beside those of the image by the way to the cell's middle.

@@ -327,7 +327,8 @@ def pseudo_label(
             images = collect(places, every, made / 'images')
             counts = label(teacher, images, made)
             text = json.dumps({'run': str(run), 'commit': commit(), 'sure': sure, 'every': every,
-                               'images': [str(place) for place in places]}, indent=2)
+                               'images': [str(place) for place in places]}, indent=2,
+                              allow_nan=False)
             (made / 'origin.json').write_text(text)
             made.rename(output)
     except OSError as error:

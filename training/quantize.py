@@ -130,23 +130,23 @@ def write_model(
     Raises
     ------
     ModelError, QuantizationError
-        If the file cannot be used, or the input's quantization came out other than scale 1/255
-        and zero point 0. The file is removed then.
+        If the file cannot be used, no contract can be made for it, or the input's quantization
+        came out other than scale 1/255 and zero point 0. The file is removed then.
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     try:
         engine = _checked_engine(path)
+        contract = ModelContract(
+            input_hw=input_hw, channels='rgb', input_scale=(INPUT_SCALE,) * 3,
+            input_mean=(0.0, 0.0, 0.0), output_kind='logits',
+            output_stride=input_hw[0] // engine.output.shape[1], class_names=run.classes,
+            class_colors_rgb=class_colors(run.classes),
+            sha256=file_sha256(path), provenance=run.provenance)
     except (ModelError, QuantizationError):
         path.unlink()
         raise
-    contract = ModelContract(
-        input_hw=input_hw, channels='rgb', input_scale=(INPUT_SCALE,) * 3,
-        input_mean=(0.0, 0.0, 0.0), output_kind='logits',
-        output_stride=input_hw[0] // engine.output.shape[1], class_names=run.classes,
-        class_colors_rgb=class_colors(run.classes),
-        sha256=file_sha256(path), provenance=run.provenance)
     contract_path(path).write_text(contract.to_json())
     return contract
 
@@ -247,7 +247,7 @@ def calibrated(
     return content, {
         'calibration': str(best), 'calibration_chosen_on': f'{len(views)} frames held out',
         'calibrations_tried': {
-            str(each): {'sqnr_db': round(found.sqnr_db, 2), 'agreement': round(found.labels, 5)}
+            str(each): {'sqnr_db': finite(found.sqnr_db, 2), 'agreement': round(found.labels, 5)}
             for each, found in tried}}
 
 
@@ -372,10 +372,12 @@ def _run(args: argparse.Namespace) -> None:
     scores = {}
     for spec, dataset in scored.items():
         as_float, as_int8, equal = compare(run, segmenter, dataset)
-        pair = [round(marked_iou(matrix, run), 4) for matrix in (as_float, as_int8)]
-        scores[spec] = {'float': pair[0], 'int8': pair[1], 'agreement': round(equal, 5)}
-        print(f'{run.mark} IoU on {spec}: float {pair[0]:.4f}, int8 {pair[1]:.4f} '
-              f'({pair[1] - pair[0]:+.4f}); they agree on {equal:.2%} of the pixels',
+        pair = [marked_iou(matrix, run) for matrix in (as_float, as_int8)]
+        scores[spec] = {'float': finite(pair[0], 4), 'int8': finite(pair[1], 4),
+                        'agreement': round(equal, 5)}
+        told_iou = (f'float {pair[0]:.4f}, int8 {pair[1]:.4f} ({pair[1] - pair[0]:+.4f})'
+                    if np.isfinite(pair).all() else 'none, for it is nowhere')
+        print(f'{run.mark} IoU on {spec}: {told_iou}; they agree on {equal:.2%} of the pixels',
               flush=True)
     provenance = {**run.provenance, 'quantized_at': commit(), 'calibrated_on': calibrate,
                   **calibration, **told, f'{run.mark}_iou': scores}
@@ -395,8 +397,13 @@ def _check_is_contract(path: Path) -> None:
             'another --output, or remove the file.') from error
 
 
+def finite(value: float, digits: int) -> float | None:
+    """Return a rounded number, None for what JSON has no number for."""
+    return round(value, digits) if np.isfinite(value) else None
+
+
 def marked_iou(matrix: ConfusionMatrix, run: FinishedRun) -> float:
-    """Return the IoU of the class that a run marks, or the mean of all."""
+    """Return the IoU of the class that a run marks, or the mean of all; NaN if it is nowhere."""
     if run.mark not in run.classes:
         return matrix.mean_iou()
     return float(matrix.iou()[run.classes.index(run.mark)])

@@ -30,7 +30,7 @@ def document(report: Report) -> dict[str, Any]:
 
 def json_text(report: Report) -> str:
     """Return the JSON file's text."""
-    return json.dumps(document(report), indent=2) + '\n'
+    return json.dumps(document(report), indent=2, allow_nan=False) + '\n'
 
 
 def _set(report: Report, scores: SetScores) -> dict[str, Any]:
@@ -77,5 +77,5 @@ def _bins(tally: Tally) -> list[dict[str, Any]] | None:
 
 
 def plain(value: float) -> float | None:
-    """Return a number that JSON has, rounded to 6 decimals; None for NaN."""
-    return None if math.isnan(value) else round(float(value), 6)
+    """Return a number that JSON has, rounded to 6 decimals; None for NaN and infinity."""
+    return round(float(value), 6) if math.isfinite(value) else None

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 from keras import ops
 
 from training import datasets
@@ -36,7 +35,7 @@ from training.optimization import HeadWeights, build_trainable, freeze, initiali
 from training.pictures import chosen_frames, deployed_table, png, strip
 from training.pipeline import CacheBudget, Cached, EpochBatches
 from training.run import Run, finite
-from training.validation import marked_iou, predicted_labels, score
+from training.validation import chosen_by, marked_iou, predicted_labels, score
 
 __all__ = ['Trainer', 'main', 'overridden', 'score', 'train']
 
@@ -100,7 +99,10 @@ class Trainer:
         config = self.config
 
         def opened(spec: str) -> datasets.FrameDataset:
-            return datasets.open_dataset(spec, root, config.label_taxonomy, config.on_bad)
+            dataset = datasets.open_dataset(spec, root, config.label_taxonomy, config.on_bad)
+            for note in getattr(dataset, 'notes', ()):
+                print(f'{spec}: note: {note}', flush=True)
+            return dataset
 
         budget = CacheBudget(config.cache_mb * 1_000_000)
         self.frames = [Cached(opened(spec), budget) for spec, _ in config.train]
@@ -191,7 +193,8 @@ class Trainer:
         else:
             with self.average.applied(self.model):
                 scalars = self._validate(epoch)
-        ious = {f'iou {spec}': round(scalars[f'iou/{spec}'], 4) for spec in config.validate}
+        ious = {f'iou {spec}': round(scalars[f'iou/{spec}'], 4)
+                if f'iou/{spec}' in scalars else None for spec in config.validate}
         run.history.append({
             'epoch': run.epoch, 'input_hw': f'{input_hw[0]}x{input_hw[1]}',
             'learning_rate': round(rate, 6), 'loss': round(loss, 4),
@@ -201,7 +204,8 @@ class Trainer:
         run.write_events({'loss': loss, 'learning_rate': rate,
                           'images_per_s': run.history[-1]['images_per_s'], **scalars})
         print(f'epoch {run.epoch}/{config.epochs} {input_hw[0]}x{input_hw[1]}  loss {loss:.4f}  '
-              + '  '.join(f'{key} {value:.4f}' for key, value in ious.items())
+              + '  '.join(f'{key} {value:.4f}' for key, value in ious.items()
+                          if value is not None)
               + f'  {run.history[-1]["images_per_s"]} images/s  '
               f'{self._left(time.monotonic() - begin)}', flush=True)
 
@@ -227,14 +231,22 @@ class Trainer:
     def _validate(self, epoch: int) -> dict[str, float]:
         """Score, draw, and keep the model if it is the best so far."""
         config, run = self.config, self.run
-        scalars = {}
+        scalars: dict[str, float] = {}
+        marked: dict[str, float | None] = {}
         for spec, data in self.held_out.items():
             matrix = score(self._inference, data, config, SCORED_TOGETHER)
-            scalars[f'iou/{spec}'] = marked_iou(matrix, config)
+            if (found := marked_iou(matrix, config)) is not None:
+                scalars[f'iou/{spec}'] = found
+            marked[spec] = found
             for name, iou in zip(config.classes, matrix.iou().tolist(), strict=True):
                 scalars[f'class_iou/{spec}/{name}'] = iou
+        chosen = chosen_by(marked, config.mark)
+        without = [spec for spec, iou in marked.items() if iou is None]
+        if without and epoch == self._first:
+            what = 'labelled pixel' if config.mark == MEAN else config.mark
+            print(f'note: no {what} in {" and ".join(without)}; not counted in what chooses the '
+                  'best epoch', flush=True)
         run.epoch = epoch + 1
-        chosen = float(np.mean([scalars[f'iou/{spec}'] for spec in config.validate]))
         # Only the deployed size is chosen from: other sizes score on other terms.
         if config.phase_of(epoch).input_hw == config.input_hw and chosen > run.best:
             run.best, run.best_epoch = chosen, run.epoch
@@ -329,6 +341,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train from the command line."""
     args = parser().parse_args(argv)
+    datasets.print_any_name()
     folder = args.run or Path('runs') / args.config.stem
     try:
         config = overridden(load_config(args.config), args)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from keras import ops
 from training.augment import whole_view
 from training.config import MEAN, Config
 from training.datasets import FrameDataset
+from training.faults import TrainingError
 from training.metrics import ConfusionMatrix, labels_from_logits
 from training.pictures import deployed_table
 
@@ -71,10 +74,37 @@ def score(
     return matrix
 
 
-def marked_iou(matrix: ConfusionMatrix, config: Config) -> float:
-    """Return the IoU that ``config.mark`` names; 0 where no such class occurs."""
-    iou = matrix.iou()
-    if config.mark != MEAN:
-        return float(np.nan_to_num(iou[config.classes.index(config.mark)]))
-    # Classes that neither occur nor are predicted have no IoU.
-    return float(iou[~np.isnan(iou)].mean()) if not np.isnan(iou).all() else 0.0
+def marked_iou(matrix: ConfusionMatrix, config: Config) -> float | None:
+    """Return the IoU that ``config.mark`` names; None where no label is of such a class."""
+    labelled, iou = matrix.counts.sum(1), matrix.iou()
+    if config.mark == MEAN:
+        # Classes that neither occur nor are predicted have no IoU.
+        return float(iou[~np.isnan(iou)].mean()) if labelled.any() else None
+    marked = config.classes.index(config.mark)
+    return float(iou[marked]) if labelled[marked] else None
+
+
+def chosen_by(ious: Mapping[str, float | None], mark: str) -> float:
+    """
+    Return what an epoch is chosen by: the mean over the validation sets that show the mark.
+
+    Parameters
+    ----------
+    ious : mapping of str to float or None
+        By validation set.
+    mark : str
+
+    Raises
+    ------
+    TrainingError
+        If no set shows it: no epoch would be better than the first.
+
+    """
+    known = [iou for iou in ious.values() if iou is not None]
+    if not known:
+        what = 'labelled pixel' if mark == MEAN else f'pixel of {mark!r}'
+        raise TrainingError(
+            f'validate: found no {what} in {" and ".join(ious)}, expected some, since its IoU '
+            f'(mark={mark!r}) chooses the best epoch; validate on a set that shows it, or choose '
+            f'another mark, such as {MEAN!r}. Use a new --run folder for other settings.')
+    return float(np.mean(known))

@@ -91,7 +91,8 @@ def test_pasting_brings_a_donor_s_things_with_their_labels_but_not_its_road() ->
     donor_ids[50:60, 30:60] = VOID
     settings = dataclasses.replace(STILL, paste=1.0)
     view, ids = random_view(
-        rgb, labels, (90, 160), np.random.default_rng(0), settings, (donor_rgb, donor_ids))
+        rgb, labels, (90, 160), np.random.default_rng(0), settings, (donor_rgb, donor_ids),
+        road=ROAD)
     np.testing.assert_array_equal(ids == 3, donor_ids == 3)
     assert (ids[donor_ids != 3] == ROAD).all()
     np.testing.assert_array_equal(view[..., 0] == 200, donor_ids == 3)
@@ -102,7 +103,8 @@ def test_a_donor_of_road_alone_gives_nothing() -> None:
     rgb, labels = drawn()
     road = np.full((9, 9, 3), 7, np.uint8), np.full((9, 9), ROAD, np.uint8)
     settings = dataclasses.replace(STILL, paste=1.0)
-    view, ids = random_view(rgb, labels, (90, 160), np.random.default_rng(0), settings, road)
+    view, ids = random_view(
+        rgb, labels, (90, 160), np.random.default_rng(0), settings, road, road=ROAD)
     np.testing.assert_array_equal(view, rgb)
     np.testing.assert_array_equal(ids, labels)
 

@@ -15,6 +15,7 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 from tiny_training import SOURCE, TINY, tiny_config  # noqa: E402
 
 from training import rebuild  # noqa: E402
+from training.augment import EFFECTS, Augmentation  # noqa: E402
 from training.config import Config, ConfigError, Phase, load_config, parse_weighted  # noqa: E402
 from training.train import overridden, parser  # noqa: E402
 
@@ -224,3 +225,52 @@ def test_command_line_overrides_the_configuration() -> None:
     assert config.epochs == 7
     nothing = parser().parse_args(['--config', 'any.py'])
     assert overridden(tiny_config(), nothing) == tiny_config()
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'ohem_threshold': 0.0}, 'ohem_threshold: found 0.0, expected above 0 and at most 1'),
+    ({'ohem_threshold': 1.5}, 'ohem_threshold: found 1.5, expected above 0 and at most 1'),
+    ({'momentum': 1.0}, 'momentum: found 1.0, expected at least 0.0 and below 1.0'),
+    ({'bn_momentum': 1.5}, 'bn_momentum: found 1.5, expected at least 0.0 and below 1.0'),
+    ({'warmup_steps': -5}, 'warmup_steps: found -5, expected at least 0'),
+    ({'poly_power': -0.5}, 'poly_power: found -0.5, expected at least 0.0 and finite'),
+    ({'poly_power': float('inf')}, 'poly_power: found inf, expected at least 0.0 and finite'),
+    ({'weight_decay': -1e-4}, 'weight_decay: found -0.0001, expected at least 0.0'),
+    ({'learning_rate': float('inf')}, 'learning_rate: found inf, expected at least 0.0 and fin'),
+    ({'seed': -1}, 'seed: found -1, expected at least 0'),
+    ({'class_weights': (1.0, float('inf'))}, r'class_weights: found \(1.0, inf\), exp'),
+    *(({name: float('nan')}, f'{name}: found nan, expected') for name in (
+        'ohem_threshold', 'momentum', 'bn_momentum', 'poly_power', 'weight_decay', 'ema_decay',
+        'jaccard_weight', 'booster_weight', 'sequence_balance')),
+])
+def test_settings_out_of_their_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(tiny_config(), **changes)
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'scale': (0.0, 1.0)}, r'scale: found \(0.0, 1.0\), expected two numbers above 0, the low'),
+    ({'scale': (2.0, 1.0)}, r'scale: found \(2.0, 1.0\)'),
+    ({'scale': (1.0, float('nan'))}, r'scale: found \(1.0, nan\)'),
+    ({'aspect': 0.9}, 'aspect: found 0.9, expected at least 1, finite'),
+    ({'rotation_deg': float('nan')}, 'rotation_deg: found nan, expected 0 to 360'),
+    ({'colour': -1.0}, 'colour: found -1.0, expected at least 0'),
+    ({'perspective': 1.0}, 'perspective: found 1.0, expected 0 to 0.9'),
+    *(({name: value}, rf'{name}: found {value}, expected 0 to 1\.')
+      for name in (*EFFECTS, 'tone', 'paste', 'hood') for value in (-0.1, 1.1, float('nan'))),
+])
+def test_augmentation_that_draws_no_view_is_refused(
+    changes: dict[str, Any], message: str,
+) -> None:
+    with pytest.raises(ConfigError, match=rf'^augmentation\.{message}'):
+        tiny_config(augmentation=Augmentation(**changes))
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / 'one.json').write_text('["road"]')
+    with pytest.raises(ConfigError, match=(
+            r"classes: found \('road',\), expected at least 2, .*; add 'background', to the tax")):
+        tiny_config(taxonomy=str(tmp_path / 'one.json'), classes=('road',), merge=(),
+                    architecture=dataclasses.replace(TINY, num_classes=1, booster_classes=0))
+    with pytest.raises(ConfigError, match=r"classes: found \('road',\), expected at least 2"):
+        tiny_config().with_taxonomy(str(tmp_path / 'one.json'))

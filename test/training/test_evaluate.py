@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -466,3 +468,62 @@ def test_third_party_model_is_scored_on_road_alone(
                           '--on', 'synthetic:1']) == 0
     out = capsys.readouterr().out
     assert 'scored as background, road' in out and 'no confidence' in out
+
+
+def test_names_that_are_no_utf_8_cost_no_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Bytes of a file name that are no UTF-8 are lone surrogates in Python.
+    from written_datasets import write_pair
+    for name in ('strasse/1', 'weg/1'):
+        write_pair(tmp_path / 'set', name, np.eye(40, 60, dtype=np.uint8))
+    for path in sorted((tmp_path / 'set').rglob('strasse')):
+        path.rename(path.with_name('stra\udcdfe'))
+    model, html, scores = Toy().save(tmp_path), tmp_path / 'a.html', tmp_path / 'a.json'
+    html.write_text('old')
+    (tmp_path / 'link.html').symlink_to(html)
+    assert evaluate.main(['--model', str(model), '--on', f'ids:{tmp_path}/set',
+                          '--html', str(tmp_path / 'link.html'), '--json', str(scores)]) == 0
+    assert r'stra\udcdfe' in html.read_text(encoding='utf-8')
+    assert r'stra\udcdfe ' in capsys.readouterr().out
+    assert (tmp_path / 'link.html').is_symlink()
+    assert json.loads(scores.read_text())['sets']
+    assert not list(tmp_path.glob('.*'))  # nothing temporary is left
+
+
+def test_a_page_that_could_not_be_written_whole_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    scores = tmp_path / 'a.json'
+    scores.write_text('old')
+
+    def full(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(28, 'No space left on device')
+
+    command = ['--model', str(Toy().save(tmp_path)), '--on', 'synthetic:1', '--json', str(scores)]
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    assert evaluate.main(command) == 1
+    assert 'a.json: cannot be written (No space left on device)' in capsys.readouterr().err
+    assert scores.read_text() == 'old' and not list(tmp_path.glob('.*'))
+
+
+def test_command_of_a_report_can_be_pasted(tmp_path: Path) -> None:
+    (tmp_path / 'my models').mkdir()
+    model, scores = Toy().save(tmp_path / 'my models'), tmp_path / 'a.json'
+    command = ['--model', str(model), '--on', 'synthetic:1', '--json', str(scores)]
+    assert evaluate.main(command) == 0
+    assert shlex.split(json.loads(scores.read_text())['command']) == [
+        'python', '-m', 'training.evaluate', *command]
+
+
+@pytest.mark.skipif(not Path('/dev/fd').is_dir(), reason='no /dev/fd: a pipe has no name here')
+def test_scores_go_into_pipes_too(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    try:
+        assert evaluate.main(['--model', str(Toy().save(tmp_path)), '--on', 'synthetic:1',
+                              '--frames', '0', '--json', f'/dev/fd/{writing}']) == 0
+    finally:
+        os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert json.load(pipe)['sets']

@@ -258,3 +258,41 @@ def test_the_own_vehicle_is_background_where_there_is_such_a_class(
     _, labels = EpochBatches(config, frames(), 0, ['logits'])[0]
     # Where the lower edge's middle would be road.
     assert (labels['logits'][:, -1, 14:18] == expected).all()
+
+
+class Flat:
+    """Frames all of one class each."""
+
+    def __init__(self, *ids: int) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def sequence(self, index: int) -> str:
+        return ''
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        value = self._ids[index]
+        return np.full((32, 64, 3), value, np.uint8), np.full((32, 64), value, np.uint8)
+
+
+@pytest.mark.parametrize(('taxonomy', 'road', 'other'), [
+    ('road', 1, 3), ('camvid11', 3, 1), ('cityscapes19', 0, 1)])
+def test_road_is_never_pasted_alone_whatever_its_id_is(
+    taxonomy: str, road: int, other: int,
+) -> None:
+    still = Augmentation(
+        scale=(1.0, 1.0), aspect=1.0, rotation_deg=0.0, flip=False, colour=0.0, blur=0.0,
+        noise=0.0, cutout=0.0, shadow=0.0, paste=1.0)
+    plain = CONFIG if taxonomy == 'road' else CONFIG.with_taxonomy(taxonomy)
+    config = dataclasses.replace(
+        plain, augmentation=still, train=(('synthetic:2', 1.0),), images_per_epoch=32)
+    labels = [EpochBatches(config, [Flat(road, other)], 0, ['booster_s3'])[index][1]
+              for index in range(8)]
+    shown = np.concatenate([each['booster_s3'][:, 0, 0] for each in labels])
+    # Half of the views begin as either; things are pasted over roads, roads over nothing.
+    assert (shown == road).sum() < len(shown) / 2 < (shown == other).sum()

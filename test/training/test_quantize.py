@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -514,3 +515,44 @@ def test_classes_without_a_road_are_trained_quantized_and_scored(
     assert scores['mean_iou'] == pytest.approx(
         contract.provenance['mean_iou'][frames]['int8'], abs=1e-4)
     assert 'mask_classes' not in capsys.readouterr().err
+
+
+def test_figures_that_json_has_no_number_for_are_null(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    from written_datasets import write_pair
+    write_pair(tmp_path / 'void', 'a', [[255, 255], [255, 255]])
+    output, frames = tmp_path / 'model.tflite', f'ids:{tmp_path}/void'
+    assert quantize.main(['--run', str(run_folder), '--output', str(output), '--frames', '2',
+                          '--score', frames]) == 0
+    found = json.loads(contract_path(output).read_text(), parse_constant=pytest.fail)
+    scores = found['provenance']['road_iou'][frames]
+    # Void pixels count nowhere, whatever a model finds there.
+    assert (scores['float'], scores['int8']) == (None, None)
+    assert f'road IoU on {frames}: none, for it is nowhere; they agree on' in (
+        capsys.readouterr().out)
+    assert [quantize.finite(value, 2) for value in (float('inf'), float('nan'), 0.126)] == [
+        None, None, 0.13]
+
+
+def test_model_without_a_contract_is_not_left_behind(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / 'run'
+    shutil.copytree(run_folder, folder)
+    described = json.loads((folder / 'config.json').read_text())
+    described['config'] |= {'classes': ['road'], 'merge': [0, 0, 0, 0]}
+    (folder / 'config.json').write_text(json.dumps(described))
+    output = tmp_path / 'out' / 'model.tflite'
+    assert quantize.main(['--run', str(folder), '--output', str(output), '--frames', '2']) == 1
+    assert 'class names: found 1, expected 2 to' in capsys.readouterr().err
+    assert not list(output.parent.iterdir())
+
+
+def test_command_of_a_run_can_be_pasted(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / 'run')
+    path = tmp_path / 'run' / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'command': [
+        'python', '-m', 'training.train', '--dataset', 'labelme:my photos,part=train=0.7']}))
+    assert read_run(tmp_path / 'run').provenance['command'] == (
+        "python -m training.train --dataset 'labelme:my photos,part=train=0.7'")

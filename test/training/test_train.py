@@ -25,6 +25,7 @@ import pytest
 keras = pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
 from tiny_training import SOURCE, TINY, eager_functions, tiny_config  # noqa: E402
+from written_datasets import write_json, write_pair  # noqa: E402
 
 from training.augment import Augmentation  # noqa: E402
 from training.averaging import WeightAverage  # noqa: E402
@@ -36,7 +37,7 @@ from training.model import Architecture, deployable  # noqa: E402
 from training.optimization import build_trainable  # noqa: E402
 from training.run import COLUMNS, Run  # noqa: E402
 from training.train import Trainer, main, score, train  # noqa: E402
-from training.validation import marked_iou  # noqa: E402
+from training.validation import chosen_by, marked_iou  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -311,7 +312,7 @@ def test_loss_that_is_not_finite_ends_the_run(tmp_path: Path, eager: None) -> No
 
 def test_weights_that_are_not_finite_are_never_stored(tmp_path: Path, eager: None) -> None:
     """The last batch's loss may still be finite when its update is not."""
-    config = tiny_config(learning_rate=float('inf'), images_per_epoch=4)
+    config = tiny_config(learning_rate=1e39, images_per_epoch=4)  # infinite in 32 bits
     with pytest.raises(TrainingError, match='epoch 1: a weight is not finite; lower'):
         train(config, None, tmp_path, [])
     assert not (tmp_path / 'checkpoint.npz').exists()
@@ -496,7 +497,68 @@ def test_mean_mark_leaves_out_classes_that_never_occur() -> None:
         classes=('background', 'road', 'ground', 'movable'))
     assert marked_iou(matrix, config) == pytest.approx((1 / 2 + 1 / 2) / 2)
     assert marked_iou(matrix, dataclasses.replace(config, mark='road')) == 0.5
-    assert marked_iou(matrix, dataclasses.replace(config, mark='ground')) == 0.0
+    assert marked_iou(matrix, dataclasses.replace(config, mark='ground')) is None
+    assert marked_iou(ConfusionMatrix(4), config) is None
+
+
+def yard(tmp_path: Path, **changes: Any) -> Config:
+    """Return a configuration of a class that the first validation set does not show."""
+    for name, targets in (('without', ['background', 'ground']), ('with', ['hole', 'ground'])):
+        write_json(tmp_path / f'{name}.json', {
+            'road': targets[0], 'ground': targets[1], '*': 'background'})
+    taxonomy = write_json(tmp_path / 'yard.json', ['background', 'ground', 'hole'])
+    return tiny_config(**{
+        'architecture': dataclasses.replace(TINY, num_classes=3, booster_classes=0),
+        'taxonomy': str(taxonomy), 'classes': ('background', 'ground', 'hole'), 'merge': (),
+        'mark': 'hole', 'train': ((f'synthetic:4,classes={tmp_path}/with.json', 1.0),),
+        'validate': (f'synthetic:2,classes={tmp_path}/without.json',), **changes})
+
+
+def test_a_mark_that_no_validation_set_shows_ends_the_run(tmp_path: Path, eager: None) -> None:
+    config = yard(tmp_path)
+    with pytest.raises(TrainingError, match=(
+            r"^validate: found no pixel of 'hole' in synthetic:2,classes=.*without\.json, "
+            r"expected some, since its IoU .*; validate on a set that shows it, or .* 'mean'")):
+        train(config, None, tmp_path / 'run', [])
+    assert not (tmp_path / 'run' / 'best.keras').exists()
+
+
+def test_sets_without_the_mark_choose_no_epoch(
+    tmp_path: Path, eager: None, capsys: pytest.CaptureFixture[str],
+) -> None:
+    without, shown = (
+        f'synthetic:2,classes={tmp_path}/{name}.json' for name in ('without', 'with'))
+    config = yard(tmp_path, validate=(without, shown), phases=(Phase((32, 32), 2),))
+    run = train(config, None, tmp_path / 'run', [])
+    rows = history(tmp_path / 'run')
+    assert [row[f'iou {without}'] for row in rows] == ['', '']
+    assert run.best == pytest.approx(max(float(row[f'iou {shown}']) for row in rows), abs=1e-4)
+    note = f'note: no hole in {without}; not counted in what chooses the best epoch'
+    assert capsys.readouterr().out.count(note) == 1
+    again = Run(tmp_path / 'run', config, [])
+    assert again.resume(build_trainable(config, (32, 32)))
+    assert again.history == run.history
+    # The checkpoint holds no number that JSON does not have.
+    with np.load(again.checkpoint) as stored:
+        json.loads(str(stored['state']), parse_constant=pytest.fail)
+
+
+def test_what_chooses_is_the_mean_over_the_sets_that_show_the_mark() -> None:
+    assert chosen_by({'a': 0.5, 'b': None, 'c': 0.7}, 'road') == pytest.approx(0.6)
+    with pytest.raises(TrainingError, match='^validate: found no labelled pixel in a and b, exp'):
+        chosen_by({'a': None, 'b': None}, 'mean')
+
+
+def test_notes_on_the_data_are_told_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in range(16):
+        write_pair(tmp_path / 'set', f'{number}x', [[0, 1], [1, 1]])
+    spec = f'ids:{tmp_path}/set'
+    for on_bad in ('stop', 'skip'):
+        Trainer(tiny_config(train=((spec, 1.0),), on_bad=on_bad), None, tmp_path / on_bad, [])
+        assert (f'{spec}: note: 16 of 16 drives guessed from file names hold only 1 or 2 frames'
+                in capsys.readouterr().out)
 
 
 def test_augmentation_is_part_of_the_configuration(tmp_path: Path, config_path: Path) -> None:
