@@ -14,7 +14,6 @@ can be scored on a finer taxonomy, Google's Cityscapes model on road alone (``--
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -27,7 +26,7 @@ import numpy.typing as npt
 
 from bisenet_ros.core.contract import Rgb, file_sha256, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
-from bisenet_ros.core.output_files import OutputError, check_writable
+from bisenet_ros.core.output_files import OutputError, check_writable, write_text
 from training import datasets
 from training.class_matching import Matching, MatchingError, match, parse_merges, plain
 from training.predictors import Predictor, open_predictor, parse_model
@@ -73,29 +72,13 @@ def _write(report: Report, args: argparse.Namespace) -> int:
     for path, text_of in ((args.json, json_text), (args.html, page)):
         if path is not None:
             try:
-                _replace(path, text_of(report))
-            except OSError as error:
-                print(OutputError(path, error), file=sys.stderr)
+                write_text(path, text_of(report))
+            except OutputError as error:
+                print(error, file=sys.stderr)
                 code = 1
             else:
                 print(f'written: {path}')
     return code
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a text whole or not at all; a frame's name may hold bytes that are no UTF-8."""
-    content = text.encode('utf-8', 'backslashreplace')
-    target = path.resolve()  # a link stays one
-    if path.exists() and not (path.is_file() and os.access(target.parent, os.W_OK)):
-        path.write_bytes(content)  # a pipe, or in a folder that takes no file beside it
-        return
-    temporary = target.with_name(f'.{target.name}.tmp')
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _parser() -> argparse.ArgumentParser:

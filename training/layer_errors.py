@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.calibration import sqnr_db
+from bisenet_ros.core.output_files import write_text
 from training.finished_run import QuantizationError
 from training.tflite_file import Operation, Tensor, TfliteFile, read_tflite
 
@@ -234,5 +235,4 @@ def write_layers(layers: tuple[LayerError, ...], path: Path) -> None:
         text = buffer.getvalue()
     else:
         raise QuantizationError(f'--layers: found {str(path)!r}, expected a .csv or .json name.')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)

@@ -29,7 +29,7 @@ from bisenet_ros.core.contract import (
 )
 from bisenet_ros.core.engine import LiteRtEngine
 from bisenet_ros.core.errors import DeviceError, ModelError
-from bisenet_ros.core.output_files import OutputError, check_writable
+from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes, write_text
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
@@ -125,29 +125,32 @@ def write_model(
     content: bytes, path: Path, run: FinishedRun, input_hw: tuple[int, int],
 ) -> ModelContract:
     """
-    Write a converted model and its contract, then read both back.
+    Write a converted model that can be used, and its contract.
 
     Raises
     ------
     ModelError, QuantizationError
-        If the file cannot be used, no contract can be made for it, or the input's quantization
-        came out other than scale 1/255 and zero point 0. The file is removed then.
+        If the model cannot be used, no contract can be made for it, or the input's quantization
+        came out other than scale 1/255 and zero point 0. Nothing is written then.
+    OutputError
+        If a file cannot be written.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    try:
-        engine = _checked_engine(path)
-        contract = ModelContract(
-            input_hw=input_hw, channels='rgb', input_scale=(INPUT_SCALE,) * 3,
-            input_mean=(0.0, 0.0, 0.0), output_kind='logits',
-            output_stride=input_hw[0] // engine.output.shape[1], class_names=run.classes,
-            class_colors_rgb=class_colors(run.classes),
-            sha256=file_sha256(path), provenance=run.provenance)
-    except (ModelError, QuantizationError):
-        path.unlink()
-        raise
-    contract_path(path).write_text(contract.to_json())
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder, path.name)
+        trial.write_bytes(content)
+        try:
+            engine = _checked_engine(trial)
+            contract = ModelContract(
+                input_hw=input_hw, channels='rgb', input_scale=(INPUT_SCALE,) * 3,
+                input_mean=(0.0, 0.0, 0.0), output_kind='logits',
+                output_stride=input_hw[0] // engine.output.shape[1], class_names=run.classes,
+                class_colors_rgb=class_colors(run.classes),
+                sha256=file_sha256(trial), provenance=run.provenance)
+        except (ModelError, QuantizationError) as error:  # the user knows the path alone
+            raise type(error)(str(error).replace(str(trial), str(path))) from error
+    write_bytes(path, content)
+    write_text(contract_path(path), contract.to_json())
     return contract
 
 
@@ -382,7 +385,7 @@ def _run(args: argparse.Namespace) -> None:
     provenance = {**run.provenance, 'quantized_at': commit(), 'calibrated_on': calibrate,
                   **calibration, **told, f'{run.mark}_iou': scores}
     final = dataclasses.replace(read_contract(contract_path(args.output)), provenance=provenance)
-    contract_path(args.output).write_text(final.to_json())
+    write_text(contract_path(args.output), final.to_json())
     if args.layers:
         _report_layers(run, args.output, sets, args.layers)
 

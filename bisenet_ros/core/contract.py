@@ -96,7 +96,7 @@ class ModelContract:
             raise ModelError(f'input scale: found {self.input_scale}, expected above 0.')
 
     def to_json(self) -> str:
-        """Return the text of the contract file."""
+        """Return the text of the contract file; ``ValueError`` for what JSON has no number for."""
         return json.dumps({
             'schema': SCHEMA,
             'input': {
@@ -111,7 +111,7 @@ class ModelContract:
             'sha256': self.sha256,
             'edgetpu_sha256': self.edgetpu_sha256,
             'provenance': dict(self.provenance),
-        }, indent=2) + '\n'
+        }, indent=2, allow_nan=False) + '\n'
 
 
 def contract_path(model: Path) -> Path:

@@ -39,7 +39,7 @@ def check_writable(path: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """
-    Write a file whole: what was there stays until then, and for good if that fails.
+    Write a file whole, its folder too: what was there stays until then, or if that fails.
 
     Raises
     ------
@@ -48,10 +48,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe, a terminal
-            path.write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = path.resolve()  # a link stays one
+        if path.exists() and not (path.is_file() and os.access(target.parent, os.W_OK)):
+            path.write_bytes(content)  # a pipe, or in a folder that takes no file beside it
         else:
-            _replace(path.resolve(), content)  # a link stays one
+            _replace(target, content)
     except OSError as error:
         raise OutputError(path, error) from error
 

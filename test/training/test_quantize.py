@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -426,6 +428,30 @@ def test_layers_of_a_single_frame_cost_no_scores(run_folder: Path, tmp_path: Pat
     assert len(layers.read_text().splitlines()) == 4
     told = read_contract(contract_path(output)).provenance
     assert told['calibration'] == '1 whole' and 'synthetic:2:5' in told['road_iou']
+
+
+def test_on_a_full_disk_the_model_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / 'model.tflite'
+    command = ['--untrained', 'road_tiny', '--output', str(output)]
+    assert quantize.main(command) == 0
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    written = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.parent == tmp_path:
+            written(path, content[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(path, content)
+
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    assert quantize.main(command) == 1
+
+    assert capsys.readouterr().err.endswith(
+        'model.tflite: cannot be written (No space left on device); name a file in a folder that '
+        'can be written to.\n')
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_layers_that_fail_cost_no_scores(
