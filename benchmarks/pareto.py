@@ -151,7 +151,7 @@ def main() -> None:
                         help='of small inputs, then at the deployed size (%(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (%(default)s)')
     parser.add_argument('--count', type=int, default=100, help='timed runs (%(default)s)')
-    parser.add_argument('--json', type=Path)
+    parser.add_argument('--json', type=machine.output_file)
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     candidates = [Candidate(width, size) for width in options.widths for size in SIZES]
