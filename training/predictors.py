@@ -195,6 +195,9 @@ def parse_model(text: str, device: str) -> tuple[Path, str]:
     """Return file and device of ``FILE`` or ``FILE@DEVICE``."""
     if found := _DEVICE.fullmatch(text):
         return Path(found[1]), found[2]
+    file, at, other = text.rpartition('@')
+    if at and Path(file).is_file() and not Path(text).exists():
+        return Path(file), other  # of no known name: opening the device says which there are
     return Path(text), device
 
 
@@ -221,7 +224,7 @@ def open_predictor(
     """
     path, device = parse_model(text, device)
     if path.suffix == '.keras':
-        if _DEVICE.fullmatch(text):
+        if path != Path(text):
             raise ModelError(
                 f'{text}: found the device {device} behind a .keras file, expected none: Keras '
                 f'runs it in float, where it runs itself; leave @{device} away, or give a '

@@ -211,6 +211,13 @@ def test_unknown_names_are_refused(tmp_path: Path, spec: str) -> None:
         open_dataset(spec, tmp_path)
 
 
+def test_misspelt_kinds_come_with_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r'SEED\]\. Did you mean labelme:photos,part=val\?$'):
+        open_dataset('lableme:photos,part=val', tmp_path)
+    with pytest.raises(DatasetError, match=r'expected camvid:SPLIT.*SEED\]\.$'):
+        open_dataset('kitti:train', tmp_path)
+
+
 def test_a_bare_path_is_told_where_to_ask(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r'training\.datasets check \S+ tells which kind'):
         open_dataset(str(tmp_path), tmp_path)
@@ -415,17 +422,28 @@ def test_real_camvid_splits(split: str, frames: int) -> None:
 # -- files -------------------------------------------------------------------------------------
 
 
-def test_a_cut_off_picture_with_a_thumbnail_is_noticed(tmp_path: Path) -> None:
-    from training.datasets.images import is_cut_off
+def test_a_cut_off_picture_with_a_thumbnail_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bisenet_ros.core.jpeg import breaks_off
+    from training.datasets.images import decode_rgb
 
     path = write_image(tmp_path / 'a.jpg', (40, 40))
     whole = path.read_bytes()
     thumbnail = b'\xff\xe1' + (len(whole) + 2).to_bytes(2, 'big') + whole
     with_thumbnail = whole[:2] + thumbnail + whole[2:]
-    assert not is_cut_off(whole) and not is_cut_off(with_thumbnail)
-    assert is_cut_off(whole[:-40]) and is_cut_off(with_thumbnail[:-40])
-    assert not is_cut_off(with_thumbnail + b'what a camera appends')
-    assert not is_cut_off(write_ids(tmp_path / 'a.png', [[1]]).read_bytes())
+    padded = whole[:2] + b'\xff' + whole[2:]  # by a fill byte
+    odd = whole[:20] + b'\0' + whole[20:]  # a byte of no segment, behind JFIF's
+    for content in (whole, with_thumbnail, with_thumbnail + b'what a camera appends', padded, odd):
+        assert not breaks_off(content)
+        assert decode_rgb(content, 'a.jpg').shape == (40, 40, 3)
+    # Older OpenCV fills up what is missing.
+    monkeypatch.setattr('cv2.imdecode', lambda *_: np.zeros((40, 40, 3), np.uint8))
+    for content in (whole[:-40], with_thumbnail[:-40], padded[:-40], odd[:-40]):
+        assert breaks_off(content)
+        with pytest.raises(DatasetError, match=r'a\.jpg: not a readable image; replace'):
+            decode_rgb(content, 'a.jpg')
+    assert not breaks_off(write_ids(tmp_path / 'a.png', [[1]]).read_bytes())
 
 
 # -- the rendered drive ------------------------------------------------------------------------
@@ -476,4 +494,10 @@ def test_taxonomies_that_windows_programs_saved(tmp_path: Path) -> None:
     assert load_taxonomy(str(path)).classes == ('background', 'gravel')
     path.write_text('["background", "stra\xdfe"]', encoding='latin-1')
     with pytest.raises(DatasetError, match=r'yard\.json: found 0xdf as byte .*, expected a text'):
+        load_taxonomy(str(path))
+
+
+def test_taxonomies_in_files_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / 'nope.json'
+    with pytest.raises(DatasetError, match=rf'names; there is no file {path}\.'):
         load_taxonomy(str(path))

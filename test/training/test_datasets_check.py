@@ -13,7 +13,7 @@ from written_datasets import (
     Pixels, write_colours, write_ids, write_image, write_json, write_pair, write_split,
 )
 
-from training.datasets import TAXONOMIES, VOID, DatasetError
+from training.datasets import TAXONOMIES, VOID, DatasetError, open_dataset
 from training.datasets.__main__ import main
 from training.datasets.check import CheckReport, check, leaks, usual_marks
 from training.datasets.guess import guess
@@ -161,6 +161,55 @@ def test_duplicates_are_noted(tmp_path: Path) -> None:
     text = str(report_of(tmp_path))
     assert 'note: 2 frames in the set a second time, first a = b = c' in text
     assert 'note: 1 of these with other labels the second time, first a and b' in text
+
+
+@pytest.mark.parametrize(('spec', 'third', 'noted'), [
+    ('ids:set', 255, True), ('ids:set', 1, False), ('ids:set,classes=map.json', 255, False)])
+def test_black_and_white_masks_are_noted(
+    tmp_path: Path, spec: str, third: int, noted: bool,
+) -> None:
+    write_json(tmp_path / 'map.json', {'0': 'background', '255': 'road', '1': 'ground'})
+    for number in range(40):
+        row = np.array([0, 0, 0, 255 if number else third], np.uint8).repeat(16)
+        write_scene(tmp_path / 'set', f'{number:02}', scenery(number), np.tile(row, (48, 1)))
+    (tmp_path / 'set' / 'labels' / '39.png').write_bytes(b'')  # the checker says so
+    said = ('found only the ids 0 and 255 (in 16 masks), and 255 is void: it counts nowhere; if '
+            'it is a class, say so: classes=FILE with {"0": "background", "255": "road"}')
+    assert (f'note: {said}' in str(report_of(tmp_path, spec))) == noted
+    assert (said in open_dataset(spec, tmp_path).notes) == noted  # what training prints
+
+
+def test_black_and_white_masks_for_other_classes(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'set', 'a', [[0, 255]])
+    noted = open_dataset('ids:set', tmp_path, Taxonomy('yard', ('gravel', 'grass'))).notes
+    assert len(noted) == 1 and '{"0": "?", "255": "?"}' in noted[0]
+
+
+def test_colour_masks_that_are_mostly_void_are_noted(tmp_path: Path) -> None:
+    spec, black, road = 'masks:set,palette=cityscapes', (0, 0, 0), (128, 64, 128)
+    for stem, colours in (('a', [road, road]), ('b', [black, (81, 0, 81), black, black])):
+        write_image(tmp_path / 'set' / f'{stem}.jpg', (1, len(colours)))
+        write_colours(tmp_path / 'set' / f'{stem}.png', [colours])
+    assert ('note: 66.7% of the pixels are void, in b mostly the colour 0,0,0; if that is your '
+            'background, say so: palette=FILE with {"0,0,0": "background"} and your other colours'
+            ) in str(report_of(tmp_path, spec))
+    write_image(tmp_path / 'set' / 'c.jpg', (1, 2))
+    write_colours(tmp_path / 'set' / 'c.png', [[road, road]])
+    assert 'of the pixels are void' not in str(report_of(tmp_path, spec))  # half of them
+
+
+def test_id_masks_that_are_mostly_void_are_noted(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'set', 'a', [[1, 9, 9, 255]])
+    write_json(tmp_path / 'map.json', {'1': 'road', '9': 'void'})
+    assert ('note: 75.0% of the pixels are void, in a mostly the id 9; if that is one of your '
+            'classes, say so: classes=FILE with {"9": "?"} and your other ids'
+            ) in str(report_of(tmp_path, 'ids:set,classes=map.json'))
+
+
+def test_public_sets_may_be_mostly_void(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'camvid', 'a', [[3, 11, 11]])
+    write_split(tmp_path / 'camvid', 'val', ['a'])
+    assert 'of the pixels are void' not in str(report_of(tmp_path, 'camvid:val'))
 
 
 # -- several data sets ---------------------------------------------------------------------------
@@ -330,6 +379,13 @@ def test_unknown_layouts_are_refused(tmp_path: Path, name: str, text: str, said:
         guess(tmp_path / name)
 
 
+def test_masks_saved_as_jpeg_are_told_from_no_masks(tmp_path: Path) -> None:
+    for folder in ('images', 'masks'):
+        write_image(tmp_path / folder / 'a.jpeg', (1, 1))
+    with pytest.raises(DatasetError, match=r'masks: holds 1 \.jpeg, but no \.png: masks must be'):
+        guess(tmp_path)
+
+
 def test_what_every_layout_needs_is_listed(tmp_path: Path) -> None:
     write_image(tmp_path / 'photo.jpg', (1, 1))
     with pytest.raises(DatasetError, match=r'(?s)leftImg8bit.*labelme.*masks.*COCO'):
@@ -354,6 +410,17 @@ def test_command_ends_with_1_where_a_file_cannot_be_used(
     assert 'class id 77' in capsys.readouterr().out
     assert main(['check', str(tmp_path / 'absent')]) == 1
     assert 'no such file or folder' in capsys.readouterr().err
+
+
+def test_command_tells_kinds_from_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ('lableme:photos', 'coco-panoptic:a.json,images=b'):
+        assert main(['check', name]) == 1
+        assert f'data set: found {name!r}, expected camvid:SPLIT' in capsys.readouterr().err
+    write_pair(tmp_path / 'at_12:30', 'a', [[1]])
+    assert main(['check', 'at_12:30', '--data', str(tmp_path)]) == 0
+    assert 'at_12:30: taken for ids:' in capsys.readouterr().out
 
 
 def test_command_lists_everything_where_asked(

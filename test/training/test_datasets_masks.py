@@ -212,6 +212,19 @@ def test_a_palette_is_needed(tmp_path: Path) -> None:
         open_dataset('masks:set,palette=set', tmp_path)
 
 
+@pytest.mark.parametrize(('spec', 'masks'), [
+    ('ids:set', 'set/masks/{}.jpg'), ('ids:set,labels=truth', 'truth/{}.JPG'),
+    ('masks:set,palette=cityscapes', 'set/labels/{}.jpg'),
+    ('ids:set/images,suffix=_mask', 'set/images/{}_mask.jpg')])
+def test_masks_saved_as_jpeg_are_refused(tmp_path: Path, spec: str, masks: str) -> None:
+    for stem in ('a', 'b'):
+        write_image(tmp_path / 'set' / 'images' / f'{stem}.jpg', (1, 1))
+        write_image(tmp_path / masks.format(stem), (1, 1))
+    with pytest.raises(DatasetError, match=(
+            rf'{Path(masks).parent}: holds 2 \.jpg, but no \.png: masks must be PNG .* as PNG')):
+        open_dataset(spec, tmp_path)
+
+
 # -- ids -----------------------------------------------------------------------------------------
 
 

@@ -23,9 +23,15 @@ with ,KEY=VALUE behind it; a PATH is taken for what its layout says. See docs/da
 
 def specs_of(name: str, root: Path | None) -> tuple[str, ...]:
     """Return the data sets that a specification or a path names."""
-    if name.partition(':')[0] in KINDS and ':' in name:
+    kind, colon, _ = name.partition(':')
+    if colon and kind in KINDS:
         return (name,)
-    path = located(name, root)
+    try:
+        path = located(name, root)
+    except DatasetError:
+        if colon and kind.replace('-', '_').isidentifier():
+            return (name,)  # a misspelt kind: opening says which there are
+        raise
     found = guess(path)
     print(f'{name}: taken for {" ".join(found.specs)} ({found.reason})')
     return found.specs

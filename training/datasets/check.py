@@ -17,6 +17,7 @@ from training.datasets.progress import Progress
 from training.datasets.sheet import Tile, tile
 from training.datasets.taxonomy import VOID_NAME, Taxonomy
 from training.datasets.twins import Fingerprint, duplicates, fingerprint, near_twins
+from training.datasets.void_notes import of_share
 
 #: Tiles of a data set on the contact sheet.
 TILES = 12
@@ -220,6 +221,7 @@ def check(
     sizes: Counter[tuple[int, int]] = Counter()
     drives: Counter[str] = Counter()
     empty, void, prints, tiles = [], [], [], []
+    most_void = 0, 0  # pixels, frame
     chosen = set(np.linspace(0, len(dataset) - 1, TILES).round().astype(int).tolist())
     for index in range(len(dataset)):
         if progress is not None:
@@ -234,6 +236,7 @@ def check(
             continue
         counts = np.bincount(labels.ravel(), minlength=256)
         pixels += counts
+        most_void = max(most_void, (int(counts[VOID]), index))
         present += counts > 0
         sizes[labels.shape[1], labels.shape[0]] += 1
         drives[dataset.sequence(index)] += 1
@@ -248,12 +251,13 @@ def check(
         progress.show(len(dataset))
         progress.clear()
     kept = of_classes(pixels, taxonomy)
+    shares = (kept / max(kept.sum(), 1)).tolist()
+    notes = (*getattr(dataset, 'notes', ()), *ignored_notes(dataset),
+             *of_share(dataset, name, taxonomy, shares[-1], most_void[1]))
     return CheckReport(
         name, taxonomy, marked, len(prints), tuple(faults), kinds, unknown,
-        tuple((kept / max(kept.sum(), 1)).tolist()),
-        tuple(of_classes(present, taxonomy).tolist()), sizes, tuple(empty), tuple(void),
-        (*getattr(dataset, 'notes', ()), *ignored_notes(dataset)), drives, tuple(prints),
-        tuple(tiles))
+        tuple(shares), tuple(of_classes(present, taxonomy).tolist()), sizes, tuple(empty),
+        tuple(void), notes, drives, tuple(prints), tuple(tiles))
 
 
 def of_classes(counts: npt.NDArray[np.int64], taxonomy: Taxonomy) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ from training.datasets.base import DatasetError
 from training.datasets.coco import entries
 from training.datasets.images import IMAGE_SUFFIXES, colour_table, read_colours, read_mask
 from training.datasets.masks import Colour, packed
-from training.datasets.own import LABEL_FOLDERS, files_in
+from training.datasets.own import LABEL_FOLDERS, files_in, refuse_blended
 from training.datasets.tables import PALETTES
 
 #: What each layout would need, for the message when none fits.
@@ -98,7 +98,7 @@ def of_masks(path: Path) -> Guess | None:
     Raises
     ------
     DatasetError
-        If no palette that is known by name has the colours.
+        If no palette that is known by name has the colours, or masks are no PNG files.
 
     """
     folder = next((path / each for each in LABEL_FOLDERS
@@ -108,6 +108,8 @@ def of_masks(path: Path) -> Guess | None:
                              each.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES
                              if suffix != '.png')), _LOOKED_AT))
     if not masks:
+        if folder != path:
+            refuse_blended(folder)
         return None
     stored = {each: read_mask(each) for each in masks}
     tables = {each: set(colour_table(each)) for each in masks}

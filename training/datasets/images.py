@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core import jpeg
 from training.datasets.base import Pixels, UnreadableError
 from training.datasets.headers import changed_by_decoder
 
@@ -43,30 +44,6 @@ def read_bytes(path: Path, what: str = 'image') -> bytes:
     return content
 
 
-def is_cut_off(content: bytes) -> bool:
-    """
-    Tell whether a JPEG file ends before its picture does.
-
-    Older OpenCV decodes such files to a picture with a grey part. Segments are walked up to the
-    scan, so that the end of a thumbnail is not taken for the end.
-
-    """
-    if not content.startswith(b'\xff\xd8'):
-        return False
-    at = 2
-    while at + 4 <= len(content):
-        if content[at] != 0xFF:
-            return False  # not what a JPEG file looks like: for the decoder to judge
-        marker = content[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:
-            return content.find(b'\xff\xd9', at) < 0
-        at += 2 + struct.unpack_from('>H', content, at + 2)[0]
-    return True
-
-
 def decode(content: bytes, flags: int, where: str) -> npt.NDArray[Any]:
     """
     Return a decoded image in OpenCV's channel order.
@@ -82,7 +59,7 @@ def decode(content: bytes, flags: int, where: str) -> npt.NDArray[Any]:
     except cv2.error as error:
         raise UnreadableError(
             f'{where}: not a readable image ({error.err}); replace or unlist it.') from error
-    if found is None or is_cut_off(content):
+    if found is None or jpeg.breaks_off(content):
         raise UnreadableError(f'{where}: not a readable image; replace or unlist it.')
     return found
 

@@ -20,6 +20,7 @@ from training.datasets.own import paired
 from training.datasets.selection import select
 from training.datasets.spec import Request
 from training.datasets.tables import PALETTES, PALETTES_TO
+from training.datasets.void_notes import of_black_and_white
 
 Colour = tuple[int, int, int]
 
@@ -162,8 +163,10 @@ def id_masks(request: Request) -> FrameDataset:
         table = id_table({**names, VOID: 'void'}, ClassMap(request.taxonomy), request.spec)
     else:
         table = id_map(read_class_map(path), request, path)
-    return FileDataset(request.spec, select(found.frames, request), IdMasks(table),
-                       request.on_bad, found.notes)
+    frames = select(found.frames, request)
+    notes = of_black_and_white(frames, request.taxonomy) if path is None else ()
+    return FileDataset(request.spec, frames, IdMasks(table), request.on_bad,
+                       (*found.notes, *notes))
 
 
 def id_map(user: Mapping[str, str], request: Request, path: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,8 +77,10 @@ def open_frames(
     """Open a data set; a bad frame raises when it is read, under ``skip`` too."""
     request = parsed(spec, root, taxonomy, on_bad)
     if request.kind not in KINDS or not request.argument:
+        near = difflib.get_close_matches(request.kind, KINDS, 1) if request.argument else []
         hint = (f' python -m training.datasets check {spec} tells which kind it is.'
-                if spec and Path(spec).exists() else '')
+                if spec and Path(spec).exists() else
+                f' Did you mean {near[0]}{spec.removeprefix(request.kind)}?' if near else '')
         raise DatasetError(
             f'data set: found {spec!r}, expected '
             f'{", ".join(kind.usage for kind in KINDS.values())}.{hint}')

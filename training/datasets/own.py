@@ -121,6 +121,26 @@ def files_under(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]
     return found
 
 
+def refuse_blended(folder: Path, suffix: str = '') -> None:
+    """
+    Refuse a folder of masks that were saved with loss.
+
+    Raises
+    ------
+    DatasetError
+        If it holds pictures (with ``suffix`` behind their names) of no format for masks.
+
+    """
+    formats = tuple(each for each in IMAGE_SUFFIXES if each not in MASK_SUFFIXES)
+    found = Counter(path.suffix.lower() for path in files_in(folder, formats)
+                    if path.stem.endswith(suffix))
+    if found:
+        listed = ' and '.join(f'{count} {each}' for each, count in found.most_common())
+        raise DatasetError(
+            f'{folder}: holds {listed}, but no .png: masks must be PNG (JPEG blends ids and '
+            'colours); save or export them anew, as PNG.')
+
+
 def label_folders(request: Request, root: Path) -> tuple[Path, Path]:
     """Return the folders of images and labels: as told, as usual, or one for both."""
     usual = next((root / each for each in LABEL_FOLDERS
@@ -160,6 +180,8 @@ def paired(request: Request) -> Pairing:
             raise DatasetError(
                 f'{request.spec}: found {paths[0].name} and {paths[1].name} in {paths[0].parent}, '
                 'expected one file of that name; remove or rename one.')
+    if not labels and (suffix or not together):
+        refuse_blended(label_folder, suffix)
     if not both:
         raise DatasetError(
             f'{request.spec}: found {len(images)} images in {image_folder} and {len(labels)} '

@@ -108,7 +108,7 @@ def load_taxonomy(name: str) -> Taxonomy:
     if not path.is_file():
         raise DatasetError(
             f'taxonomy: found {name!r}, expected {", ".join(TAXONOMIES)}, or a JSON file of class '
-            'names.')
+            f'names; there is no file {path.absolute()}.')
     try:
         found = json.loads(read_text(path))
     except json.JSONDecodeError as error:

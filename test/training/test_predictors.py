@@ -1,0 +1,33 @@
+"""A model's file and its device, as they are named together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bisenet_ros.core.errors import DeviceError, ModelError
+from training.predictors import open_predictor, parse_model
+
+
+@pytest.mark.parametrize('device', ['gpu', 'usb:x', ''])
+def test_unknown_devices_are_told_those_there_are(tmp_path: Path, device: str) -> None:
+    from tflite_models import Toy  # skips where no tiny model can be written
+    model = Toy().save(tmp_path)
+    with pytest.raises(DeviceError, match=rf"device: found '{device}', expected auto, cpu, usb"):
+        open_predictor(f'{model}@{device}')
+
+
+def test_an_unknown_device_does_not_fit_a_keras_file_either(tmp_path: Path) -> None:
+    (tmp_path / 'best.keras').touch()
+    with pytest.raises(ModelError, match=r'best\.keras@gpu: found the device gpu behind a'):
+        open_predictor(str(tmp_path / 'best.keras@gpu'))
+
+
+def test_file_names_may_hold_an_at_sign(tmp_path: Path) -> None:
+    for name in ('mine.tflite', 'mine.tflite@2'):
+        (tmp_path / name).touch()
+    assert parse_model(str(tmp_path / 'mine.tflite@2'), 'cpu') == (
+        tmp_path / 'mine.tflite@2', 'cpu')
+    assert parse_model(str(tmp_path / 'gone.tflite@2'), 'cpu') == (
+        tmp_path / 'gone.tflite@2', 'cpu')
