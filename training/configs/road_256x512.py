@@ -7,13 +7,13 @@ it could.
 
     python -m training.rebuild road_256x512 --data FOLDER --output FOLDER
 
-The run that was shipped, with the training code of commit d9d91bf, but for its first 9 epochs: they
-took the label of each cell of four pixels from its lower right pixel (commit d54d9d9), which taught
-outlines half a pixel aside. The epoch after that gained 0.001 on both validation sets. 88 minutes
-on 2 cores of an AMD EPYC (Zen 4) shared with other work; 8 to 17 views a second. Best epoch 18 of
-18, by the mean over both validation sets: road IoU 0.969 on camvid:val, 0.929 on idd_lite:val.
-Reported afterwards, never chosen on: camvid:test 0.939 (Seq05VD 0.943, 0001TP 0.920), int8. Its
-history: docs/figures/road_256x512_history.csv.
+The run that was shipped, with the training code of commit d9d91bf, but for its first 9 epochs:
+they took the label of each cell of four pixels from its lower right pixel (commit d54d9d9), which
+taught outlines half a pixel aside. The epoch after that gained 0.001 on both validation sets. 88
+minutes on 2 cores of an AMD EPYC (Zen 4) shared with other work; 8 to 17 views a second. Best
+epoch 18 of 18, by the mean over both validation sets: road IoU 0.969 on camvid:val, 0.929 on
+idd_lite:val. Reported afterwards, never chosen on: camvid:test 0.939 (Seq05VD 0.943, 0001TP
+0.920), int8. Its history: docs/figures/road_256x512_history.csv.
 """
 
 from training.augment import Augmentation
