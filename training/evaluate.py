@@ -133,6 +133,9 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
     taxonomy = datasets.load_taxonomy(args.taxonomy)
     opened = {spec: datasets.open_dataset(spec, args.data, taxonomy, args.on_bad)
               for spec in args.on}
+    for spec, dataset in opened.items():
+        for note in getattr(dataset, 'notes', ()):
+            print(f'{spec}: note: {note}')
     named = labels(texts, args.device)
     predictors = [open_predictor(text, args.device, args.class_names, args.road)
                   for text in texts]

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -442,6 +443,23 @@ def test_check_leaves_a_file_as_it_is(tmp_path: Path) -> None:
         check_writable(path)
     assert old.read_text() == 'text'
     assert new.parent.is_dir() and not list(new.parent.iterdir())
+
+
+def test_what_is_odd_about_the_labels_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder, pixels in (('images', np.zeros((32, 64, 3), np.uint8)),
+                           ('labels', np.repeat(np.uint8([[0, 255]]), 32, 1).repeat(32, 0))):
+        (tmp_path / 'set' / folder).mkdir(parents=True)
+        assert cv2.imwrite(str(tmp_path / 'set' / folder / 'a.png'), pixels)
+    model = Toy().save(tmp_path)
+
+    assert evaluate.main(['--model', str(model), '--on', f'ids:{tmp_path / "set"}',
+                          '--device', 'cpu']) == 0
+
+    notes = [line for line in capsys.readouterr().out.splitlines() if ': note: ' in line]
+    assert len(notes) == 1
+    assert 'classes=' in notes[0]
 
 
 def test_interrupted_command_ends_in_one_line(
