@@ -17,6 +17,7 @@ from traced_memory import traced_bytes
 
 from bisenet_ros import conversions
 from bisenet_ros.core.outputs import ENCODINGS
+from bisenet_ros.segmenter import Arrival
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,7 +71,8 @@ def message():
 
 def process(inside, message, times=1):
     for _ in range(times):
-        inside.node._process((message, time.monotonic()))
+        inside.node._process(Arrival(
+            message, time.monotonic(), inside.node._subscriptions_made))
 
 
 def test_nobody_listens_nothing_is_done(inside, listen, message):
