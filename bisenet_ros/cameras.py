@@ -6,9 +6,8 @@ Segment several cameras in one process, on one engine.
 Every camera has a ``segmenter`` node of its own in a namespace of its own (``/front/segmenter``),
 with its own topics, parameters, lifecycle, diagnostics and thread: what holds up one of them holds
 up no other. The model is loaded once and an EdgeTPU opened once; cameras with a new frame take
-turns. What is given for ``cameras`` on the command line
-holds for all (``-p model:=...``); a parameter file tells them apart by their names
-(``/front/segmenter:``).
+turns. What is given for ``cameras`` on the command line holds for all (``-p model:=...``); a
+parameter file tells them apart by their names (``/front/segmenter:``).
 """
 
 from __future__ import annotations

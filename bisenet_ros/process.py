@@ -122,6 +122,7 @@ def warn_of_unknown_parameters(nodes: Iterable[Node]) -> None:
     """
     nodes = list(nodes)
     known = {name for node in nodes for name in node.get_parameters_by_prefix('')}
+    # rclpy gives what was given no public name.
     given = {name for node in nodes for name in node._parameter_overrides}
     for name in sorted(given - known):
         if not name.startswith('qos_overrides.'):

@@ -2,8 +2,7 @@
 The shipped road model.
 
 The weights of ``road_256x512_unlabelled``, trained on with views nearer to what cameras show: less
-zoom, tilt and change of colour, at a lower learning rate. All that was wild before had taught what
-it could.
+zoom, tilt and change of colour. All that was wild before had taught what it could.
 
     python -m training.rebuild road_256x512 --data FOLDER --output FOLDER
 
