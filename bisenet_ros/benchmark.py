@@ -105,6 +105,15 @@ class Contestant:
         return {stage: Summary.of(times) for stage, times in self.times.items()}
 
 
+def names_of(models: Sequence[Path]) -> list[str]:
+    """Return the models' file names; where two have the same, their paths, numbered if need be."""
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        names = [str(model) for model in models]
+    return [name if name not in names[:index] else f'{name} ({names[:index].count(name) + 1})'
+            for index, name in enumerate(names)]
+
+
 def open_contestants(
     models: Sequence[Path], devices: Sequence[str], threads: int,
 ) -> list[Contestant]:
@@ -115,10 +124,10 @@ def open_contestants(
 
     """
     contestants = []
-    for model in models:
+    for model, model_name in zip(models, names_of(models), strict=True):
         for device in devices:
             check_device(device)
-            name = f'{model.name} on {device}'
+            name = f'{model_name} on {device}'
             try:
                 segmenter = Segmenter.load(model, device=device, num_threads=threads)
             except ModelError as error:

@@ -43,6 +43,21 @@ def test_models_are_compared_by_name_in_one_run(tmp_path, capsys):
     assert f'invoke: {large} / {small}' in capsys.readouterr().out
 
 
+def test_models_with_the_same_file_name_are_told_apart(tmp_path):
+    new = tmp_path / 'new' / SHIPPED_MODEL.name
+    new.parent.mkdir()
+    for suffix in ('.tflite', '.json'):
+        shutil.copy(SHIPPED_MODEL.with_suffix(suffix), new.with_suffix(suffix))
+    out = tmp_path / 'out.json'
+
+    assert benchmark.main([*SMALL, '--compare', str(new), str(new), '--json', str(out)]) == 0
+
+    figures = json.loads(out.read_text())
+    names = {f'{SHIPPED_MODEL} on cpu', f'{new} on cpu', f'{new} (2) on cpu'}
+    assert set(figures['milliseconds']) == set(figures['first_run_ms']) == names
+    assert len(figures['ratios_of_medians']) == 2 * 3
+
+
 def test_runs_of_several_models_alternate(monkeypatch):
     order = []
     run = LiteRtEngine.run
