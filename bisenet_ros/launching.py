@@ -21,6 +21,32 @@ def argument(context: LaunchContext, name: str) -> str:
     return value
 
 
+def params_file(context: LaunchContext) -> str:
+    """
+    Return the parameter file that was given; ``~`` is the home directory.
+
+    launch_ros itself warns of a file that is not there, and starts the node without it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is none.
+
+    """
+    given = argument(context, 'params_file')
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'params_file: found no file {given!r}, expected the path of a parameter file '
+            '(.yaml).')
+    return str(path)
+
+
+def has_source(context: LaunchContext) -> bool:
+    """Tell whether frames come from a source of ours; an empty one is none."""
+    return argument(context, 'source') not in ('', 'none')
+
+
 def chosen(context: LaunchContext, *names: str) -> dict[str, ParameterValue]:
     """Return those launch arguments that are given, as parameters of a node."""
     return {name: ParameterValue(value, value_type=str)

@@ -64,6 +64,9 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     cameras = argument('cameras').replace(' ', '').split(',')
     images = argument('images').replace(' ', '').split(',') if argument('images') else [
         'image'] * len(cameras)
+    if not all(cameras):
+        raise ValueError(
+            f'cameras: found {argument("cameras")!r}, expected names with commas between.')
     if len(images) != len(cameras):
         raise ValueError(
             f'images: found {len(images)} topics, expected one for each of the {len(cameras)} '
@@ -79,9 +82,9 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     common = {'remappings': remappings, **launching.common_options(context)}
     actions: list[LaunchDescriptionEntity] = [launching.tool(
         'cameras', namespace=argument('namespace'),
-        parameters=[argument('params_file'), {'cameras': cameras},
+        parameters=[launching.params_file(context), {'cameras': cameras},
                     launching.chosen(context, 'model', 'device')], **common)]
-    if argument('source') != 'none':
+    if launching.has_source(context):
         actions += [launching.tool(
             'replay', namespace=f'{root}/{camera}',
             parameters=[launching.chosen(context, 'source')], **common) for camera in cameras]

@@ -64,20 +64,21 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         'remappings': [(name, argument(name)) for name in ('image', 'camera_info')],
         **launching.common_options(context),
     }
-    actions: list[LaunchDescriptionEntity] = [launching.tool(
-        'segmenter', name='segmenter',
-        parameters=[argument('params_file'), launching.chosen(context, 'model', 'device')],
-        **common)]
-    if argument('source') != 'none':
-        actions.append(launching.tool(
-            'replay', name='replay', parameters=[launching.chosen(context, 'source')], **common))
-    # The view names the topics of a segmenter without a namespace.
-    actions.append(Node(
+    # The view names the topics of a segmenter without a namespace. It comes first: where rviz2 is
+    # missing, launch ends here, and leaves nothing behind that runs.
+    actions: list[LaunchDescriptionEntity] = [Node(
         package='rviz2', executable='rviz2', arguments=['-d', str(CONFIG / 'segment.rviz')],
         namespace=argument('namespace'),
         additional_env=common['additional_env'],
         remappings=[
             ('/image', argument('image')),
             *((f'/segmenter/{output}', f'segmenter/{output}') for output in ('mask', 'overlay'))],
-        condition=IfCondition(argument('rviz'))))
+        condition=IfCondition(argument('rviz')))]
+    actions.append(launching.tool(
+        'segmenter', name='segmenter',
+        parameters=[launching.params_file(context), launching.chosen(context, 'model', 'device')],
+        **common))
+    if launching.has_source(context):
+        actions.append(launching.tool(
+            'replay', name='replay', parameters=[launching.chosen(context, 'source')], **common))
     return actions

@@ -62,9 +62,13 @@ def test_parameters_of_all_and_of_one(launch, peer, tmp_path):  # noqa: F811
 
 
 @needs_launch
-def test_lists_that_do_not_fit_are_refused(launch):  # noqa: F811
-    launched = launch(FILE, 'cameras:=a,b,c', 'images:=/x,/y')
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['cameras:=a,b,c', 'images:=/x,/y'],
+     r'images: found 2 topics, expected one for each of the 3 cameras a, b, c'),
+    (['cameras:=a,'], r"cameras: found 'a,', expected names with commas between")])
+def test_lists_that_do_not_fit_are_refused(launch, arguments, said):  # noqa: F811
+    launched = launch(FILE, *arguments)
 
     assert launched.process.wait(60) != 0
-    assert re.search(r'images: found 2 topics, expected one for each of the 3 cameras a, b, c',
-                     launched.output)
+    assert re.search(said, launched.output)
+    assert 'process started' not in launched.output

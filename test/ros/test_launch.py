@@ -268,3 +268,48 @@ def test_two_cameras_are_segmented_apart(launch, peer):
 
     assert left.encoding == right.encoding == 'mono8'
     assert_clean_end(launched, processes=4)
+
+
+@needs_launch
+@pytest.mark.parametrize('file', ARGUMENTS)
+@pytest.mark.parametrize('given', ['~/missing.yaml', '.'])
+def test_a_parameter_file_that_is_not_there_starts_nothing(launch, file, given):
+    launched = launch(file, f'params_file:={given}')
+
+    assert launched.process.wait(PATIENCE_S) != 0
+    assert f'params_file: found no file {given!r}' in launched.output
+    assert 'process started' not in launched.output
+
+
+@needs_launch
+def test_a_parameter_file_at_home(launch, peer, tmp_path):
+    (tmp_path / 'mine.yaml').write_text('/**:\n  ros__parameters: {smoothing: 0.75}\n')
+
+    launched = launch('segment.launch.py', 'params_file:=~/mine.yaml', HOME=str(tmp_path))
+
+    assert peer.parameter('smoothing') == 0.75
+    assert_clean_end(launched, processes=1)
+
+
+@needs_launch
+@pytest.mark.parametrize(('given', 'has'), [('', False), ('none', False), ('drive', True)])
+def test_a_launch_file_that_includes_ours_may_leave_the_source_empty(given, has):
+    from launch import LaunchContext
+
+    from bisenet_ros import launching
+
+    context = LaunchContext()
+    context.launch_configurations['source'] = given
+    assert launching.has_source(context) == has
+
+
+@needs_launch
+def test_a_missing_rviz2_leaves_nothing_that_runs(launch):
+    if any((Path(prefix) / 'lib' / 'rviz2').is_dir()
+           for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)):
+        pytest.skip('rviz2 is installed')
+    launched = launch('segment.launch.py', 'rviz:=true')
+
+    assert launched.process.wait(PATIENCE_S) != 0
+    assert "package 'rviz2' not found" in launched.output
+    assert 'process started' not in launched.output
