@@ -49,7 +49,7 @@ class CamerasNode(Node):
         # Rules of the node itself come before those of the process: with `-r __ns:=/robot`, which
         # launch gives, all would have the same name.
         return SegmenterNode(
-            self._pool.open, namespace=namespace,
+            self._pool.open, rules_begin=f'{namespace}/', namespace=namespace,
             cli_args=['--ros-args', '-r', f'__ns:={namespace}', '-r', '__node:=segmenter'])
 
     def begin(self) -> None:

@@ -15,7 +15,9 @@ from bisenet_ros.transport import has_choice, room_environment
 REPLAY = 'replay'
 
 
-def input_problem(node: Node, topic: str, message_type: str, qos: QoSProfile) -> str:
+def input_problem(
+    node: Node, topic: str, message_type: str, qos: QoSProfile, name: str = 'image',
+) -> str:
     """
     Look for a publisher that the node could hear.
 
@@ -23,11 +25,13 @@ def input_problem(node: Node, topic: str, message_type: str, qos: QoSProfile) ->
     ----------
     node : rclpy.node.Node
     topic : str
-        Resolved name.
+        As our subscription was given it.
     message_type : str
         Such as ``sensor_msgs/msg/Image``.
     qos : QoSProfile
         Of our subscription.
+    name : str
+        What a remapping rule for this node calls the topic.
 
     Returns
     -------
@@ -40,13 +44,13 @@ def input_problem(node: Node, topic: str, message_type: str, qos: QoSProfile) ->
         # A segmenter's masks are images too, its own and those of others beside it.
         elsewhere = sorted(
             # What image is to become: the node appends this to it.
-            name.removesuffix('/compressed') for name, types in node.get_topic_names_and_types()
+            other.removesuffix('/compressed') for other, types in node.get_topic_names_and_types()
             if message_type in types and any(
                 info.node_name != node.get_name()
-                for info in node.get_publishers_info_by_topic(name)))
-        hint = (f'images are published on {", ".join(elsewhere)}; remap with image:=TOPIC'
-                if elsewhere else 'start the camera driver, or remap with image:=TOPIC')
-        return f'no publisher on {topic}: {hint}'
+                for info in node.get_publishers_info_by_topic(other)))
+        hint = (f'images are published on {", ".join(elsewhere)}; remap with {name}:=TOPIC'
+                if elsewhere else f'start the camera driver, or remap with {name}:=TOPIC')
+        return f'no publisher on {node.resolve_topic_name(topic)}: {hint}'
     reasons = [reason for info in publishers if (reason := _mismatch(info, message_type, qos))]
     return '; '.join(reasons) if len(reasons) == len(publishers) else ''
 
@@ -59,7 +63,7 @@ def gap_remedy(node: Node, topic: str, environ: Mapping[str, str]) -> str:
     ----------
     node : rclpy.node.Node
     topic : str
-        Resolved name of the input.
+        The input, as our subscription was given it.
     environ : Mapping
         The environment of this process. Its discovery range is the camera driver's, too.
 

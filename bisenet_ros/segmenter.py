@@ -37,6 +37,7 @@ from std_srvs.srv import SetBool
 
 from bisenet_ros import conversions, parameters, process
 from bisenet_ros.core import outputs
+from bisenet_ros.core.continuity import Continuity
 from bisenet_ros.core.engines import Opener, open_engine
 from bisenet_ros.core.errors import DeviceError, DeviceLostError, ModelError, SettingsError
 from bisenet_ros.core.health import SETTLING_S, Level, Report, StreamContext, StreamHealth
@@ -140,16 +141,22 @@ class SegmenterNode(LifecycleNode):
     ----------
     opener : callable
         Opens the engine, see ``Segmenter.load``.
+    rules_begin : str
+        What a remapping rule begins with that is to hold for this node alone: its namespace
+        where there are others in the process.
 
     """
 
-    def __init__(self, opener: Opener = open_engine, **kwargs: Any) -> None:
+    def __init__(
+        self, opener: Opener = open_engine, *, rules_begin: str = '', **kwargs: Any,
+    ) -> None:
         super().__init__('segmenter', **kwargs)
-        self._opener = opener
+        self._opener, self._rules_begin = opener, rules_begin
         self.finished = False
         self._segmenter: Segmenter | None = None
         self._worker: NewestWorker[Arrival] | None = None
-        self._subscriptions_made = self._segmented_of = 0
+        self._subscriptions_made = 0
+        self._continuity = Continuity()
         self._image_subscription = self._info_subscription = None
         self._subscribed_s = float('-inf')
         self._outputs: dict[str, Any] = {}
@@ -158,7 +165,7 @@ class SegmenterNode(LifecycleNode):
         self._camera_info: CameraInfo | None = None
         self._camera_info_output = self._label_info_output = None
         self._enable_service = self._watch_timer = None
-        self._enabled, self._active = True, False
+        self._enabled, self._active, self._beginning = True, False, False
         self._state_text, self._state_level = 'unconfigured', Level.OK
         self._logged_levels: dict[str, Level] = {}
         self._health = StreamHealth()
@@ -248,9 +255,11 @@ class SegmenterNode(LifecycleNode):
             self.get_logger().info('unconfigured: waiting for a lifecycle manager (autostart is '
                                    'false)')
             return
+        self._beginning = True
         for trigger in (self.trigger_configure, self.trigger_activate):
             if trigger() != TransitionCallbackReturn.SUCCESS:
                 raise process.StartError(self._state_text)
+        self._beginning = False
 
     def end(self) -> None:
         """Stop work for good, without waiting for a device; publishers still exist."""
@@ -272,7 +281,7 @@ class SegmenterNode(LifecycleNode):
     def _refuse(self, reason: str) -> TransitionCallbackReturn:
         self._tear_down()
         self._state_text, self._state_level = reason, Level.ERROR
-        if not self._value('autostart'):
+        if not self._beginning:  # whoever ends the process then says it
             self.get_logger().error(f'unconfigured: {reason}')
         return TransitionCallbackReturn.FAILURE
 
@@ -422,13 +431,22 @@ class SegmenterNode(LifecycleNode):
         compressed = self._value('image_transport') == 'compressed'
         return f'{topic}/compressed' if compressed else topic
 
+    def _input_name(self) -> str:
+        """
+        Return the input's name for rclpy, which resolves what it is given.
+
+        A resolved name would be resolved twice: rules that swap two cameras would do nothing.
+
+        """
+        return 'image' if self._value('image_transport') == 'raw' else self.image_topic()
+
     def _subscribe(self) -> None:
         message_type, self._read_frame = conversions.TRANSPORTS[self._value('image_transport')]
         self._subscribed_s = time.monotonic()
         self._subscriptions_made += 1
         options = QoSOverridingOptions.with_default_policies()
         self._image_subscription = self.create_subscription(
-            message_type, self.image_topic(), self._on_image, input_qos(),
+            message_type, self._input_name(), self._on_image, input_qos(),
             event_callbacks=SubscriptionEventCallbacks(message_lost=self._on_lost),
             qos_overriding_options=options)
         self._info_subscription = self.create_subscription(
@@ -454,7 +472,7 @@ class SegmenterNode(LifecycleNode):
         stamp = msg.header.stamp
         self._health.arrived(now_s, stamp.sec + stamp.nanosec * 1e-9)
         if not self._limit.allows(now_s):
-            self._health.skipped()
+            self._health.limited()
             return
         worker = self._worker
         if worker is not None and worker.submit(
@@ -475,14 +493,12 @@ class SegmenterNode(LifecycleNode):
             self.get_logger().warning(
                 f'nothing goes out on {self._camera_info_output.topic_name}: no CameraInfo '
                 f'arrives on {self.resolve_topic_name("camera_info")}; start its publisher or '
-                'remap with camera_info:=TOPIC', throttle_duration_sec=INFO_LOG_PERIOD_S)
+                f'remap with {self._rules_begin}camera_info:=TOPIC',
+                throttle_duration_sec=INFO_LOG_PERIOD_S)
         late = arrival.subscription != self._subscriptions_made
         if segmenter is None or late or not (listened or info):
             self._health.skipped()
             return
-        if self._segmented_of != arrival.subscription:  # here, so that no frame is under way
-            self._segmented_of = arrival.subscription
-            segmenter.reset()
         try:
             frame, channels = self._read_frame(msg)
         except conversions.EncodingError as error:
@@ -493,6 +509,10 @@ class SegmenterNode(LifecycleNode):
             return
         invoke_s, output_hw = None, segmenter.output_hw(frame.shape[:2])
         if listened:
+            stamp = msg.header.stamp
+            if self._continuity.breaks(arrival.time_s, stamp.sec + stamp.nanosec * 1e-9,
+                                       (arrival.subscription, msg.header.frame_id)):
+                segmenter.reset()  # here, so that no frame is under way
             result = segmenter.segment(
                 frame, channels=channels, wanted=self._painter.wanted(listened),
                 allocate=self._pixels)
@@ -519,6 +539,7 @@ class SegmenterNode(LifecycleNode):
         return age_s if 0 <= age_s < MAX_AGE_S else None
 
     def _on_worker_failure(self, error: Exception) -> None:
+        self._continuity = Continuity()  # nobody knows for how long
         if isinstance(error, DeviceLostError):  # the device's events tell it
             self._health.failed(str(error))
             return
@@ -546,9 +567,9 @@ class SegmenterNode(LifecycleNode):
         if subscription is not None:
             message_type, _ = conversions.TRANSPORTS[self._value('image_transport')]
             problem = input_problem(
-                self, self.image_topic(), f'sensor_msgs/msg/{message_type.__name__}',
-                subscription.qos_profile)
-            remedy = gap_remedy(self, self.image_topic(), os.environ)
+                self, self._input_name(), f'sensor_msgs/msg/{message_type.__name__}',
+                subscription.qos_profile, f'{self._rules_begin}image')
+            remedy = gap_remedy(self, self._input_name(), os.environ)
         status = self._segmenter.device_status if self._segmenter else DeviceStatus('none')
         facts = [('device restarts', str(status.restarts))]
         if status.last_fault:

@@ -48,6 +48,9 @@ SETTLING_S = 1.0
 #: So many usual periods without a frame are silence, too, where that is longer.
 SILENT_PERIODS = 3.0
 
+#: A frame that is under way so long without a result hangs, or the machine is far too slow.
+STALLED_S = 5.0
+
 #: Longer than this (and than three periods and a half) is a pause of the camera, not a loss: the
 #: report calls it silence.
 PAUSE_S = 1.0
@@ -211,6 +214,9 @@ class StreamHealth:
         self._last_arrival_s: float | None = None
         self._arrival_intervals = collections.deque[float](maxlen=9)
         self._last_fault = ''
+        self._timed_on = ('', '')  # device and model that the times are of
+        self._ended = self._ended_before = 0  # frames that the worker is through with
+        self._stalled_since_s: float | None = None
         self._before: dict[str, int] = {}
         self._before_s: float | None = None
 
@@ -228,10 +234,16 @@ class StreamHealth:
         with self._lock:
             self._lost_reported += count
 
-    def skipped(self) -> None:
-        """Count a frame left out on purpose (``max_rate_hz``, or nobody listens any more)."""
+    def limited(self) -> None:
+        """Count a frame left out because of ``max_rate_hz``; it never waits for the worker."""
         with self._lock:
             self._counts['skipped'] += 1
+
+    def skipped(self) -> None:
+        """Count a frame left out because nobody listens any more."""
+        with self._lock:
+            self._counts['skipped'] += 1
+            self._ended += 1
 
     def dropped(self) -> None:
         """Count a waiting frame that gave way to a newer one."""
@@ -242,18 +254,21 @@ class StreamHealth:
         """Count a message that was no image."""
         with self._lock:
             self._counts['malformed'] += 1
+            self._ended += 1
             self._last_fault = reason
 
     def failed(self, reason: str) -> None:
         """Count a frame on which inference or publishing failed."""
         with self._lock:
             self._counts['failed'] += 1
+            self._ended += 1
             self._last_fault = reason
 
     def published(self, latency_s: float, invoke_s: float | None, age_s: float | None) -> None:
         """Count a frame whose results went out ``latency_s`` behind its arrival."""
         with self._lock:
             self._counts['published'] += 1
+            self._ended += 1
             self._latency.add(latency_s)
             if invoke_s is not None:
                 self._invoke.add(invoke_s)
@@ -302,7 +317,8 @@ class StreamHealth:
             silent_s = (now_s - self._last_arrival_s
                         if self._last_arrival_s is not None else context.subscribed_for_s)
             return (self._input(current, delta, elapsed_s, silent_s, context),
-                    self._inference(current, delta, elapsed_s, context))
+                    self._inference(
+                        current, delta, elapsed_s, self._stalled_s(now_s, current), context))
 
     def _input(
         self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
@@ -343,10 +359,27 @@ class StreamHealth:
         return max(SETTLING_S, SILENT_PERIODS * ordered[(len(ordered) - 1) // 2]
                    if ordered else 0.0)
 
+    def _stalled_s(self, now_s: float, current: dict[str, int]) -> float:
+        """Return for how long a frame is under way and the worker was through with none."""
+        under_way = current.get('received', 0) - sum(
+            current.get(key, 0)
+            for key in ('published', 'dropped', 'skipped', 'malformed', 'failed'))
+        before, self._ended_before = self._ended_before, self._ended
+        if under_way < 1 or self._ended != before:
+            self._stalled_since_s = None
+            return 0.0
+        if self._stalled_since_s is None:
+            self._stalled_since_s = now_s
+        return now_s - self._stalled_since_s
+
     def _inference(
         self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
-        context: StreamContext,
+        stalled_s: float, context: StreamContext,
     ) -> Report:
+        if self._timed_on != (context.device, context.model):
+            self._timed_on = context.device, context.model
+            for series in (self._latency, self._invoke, self._age):
+                series.clear()
         level, message = Level.OK, 'segmenting'
         if not context.active:
             level, message = context.state_level, context.state
@@ -355,6 +388,10 @@ class StreamHealth:
             message = f'{delta["failed"]} frames failed: {self._last_fault}'
         elif context.device_problem:
             level, message = Level.WARN, context.device_problem
+        elif stalled_s > STALLED_S:
+            level = Level.WARN
+            message = (f'no result for {stalled_s:.0f} s though a frame is under way: inference '
+                       'hangs, or is far too slow for this machine')
         elif not context.subscribed:
             message = 'idle'
         taken = delta['received'] - delta['skipped']

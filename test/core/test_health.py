@@ -442,9 +442,45 @@ def test_slower_than_the_camera_is_said_but_no_fault(stream: Stream) -> None:
         Level.OK, 'slower than the camera: 20 of 30 frames gave way to newer ones')
     assert dict(inference.values)['drop rate (Hz)'] == '20.0'
     stream.receive(5, stream.publish)
-    stream.receive(15, stream.health.skipped)  # max_rate_hz: not what the worker could have taken
+    stream.receive(15, stream.health.limited)  # max_rate_hz: not what the worker could have taken
     stream.receive(10, stream.health.dropped)
     assert stream.reports()[1].message.startswith('slower than the camera: 10 of 15 frames')
+
+
+def test_inference_that_hangs_is_no_slow_one(stream: Stream) -> None:
+    stream.receive(1)  # and never comes back
+    levels = []
+    for _ in range(8):
+        stream.receive(15, stream.health.dropped)
+        stream.receive(15, stream.health.limited)
+        levels.append(stream.reports()[1].level)
+    assert levels[:5] == [Level.OK] * 5
+    assert levels[-1] == Level.WARN
+    assert 'no result for 7 s though a frame is under way' in stream.reports()[1].message
+    stream.publish()
+    assert stream.reports()[1].level == Level.OK
+
+
+def test_silent_camera_is_no_inference_that_hangs(stream: Stream) -> None:
+    stream.receive(1, stream.publish)
+    stream.receive(1, stream.health.skipped)
+    for _ in range(8):
+        stream.now_s += 1
+        assert stream.reports()[1].level == Level.OK
+
+
+@pytest.mark.parametrize('change', [{'device': 'usb:0'}, {'model': 'other.tflite'}])
+def test_times_are_of_the_device_and_the_model_beside_them(
+    stream: Stream, change: dict[str, str],
+) -> None:
+    stream.receive(100, lambda: stream.health.published(0.5, 0.4, 0.6))
+    stream.reports()
+    stream.reports(**change)
+    stream.receive(3, stream.publish)
+    values = dict(stream.reports(**change)[1].values)
+    assert values['inference time p95 (ms)'] == '10.0'
+    assert values['latency p95 (ms)'] == '20.0'
+    assert values['output age p95 (ms)'] == '40.0'
 
 
 def test_frames_left_out_on_purpose_are_no_drops(stream: Stream) -> None:

@@ -69,6 +69,15 @@ def test_model_is_loaded_once(peer, node):
     assert '[front.segmenter]: the engine is shared' not in node.output
 
 
+def test_remapping_rule_that_is_hinted_at_is_of_one_camera_alone(peer, node):
+    masks_of(peer, ['rear'])
+    other = peer.camera('/usb_cam/image_raw')
+    status = peer.diagnostics().wait_for(
+        'input', lambda status: 'no publisher' in status.message, 'a hint', 'rear/segmenter')
+    assert f'images are published on {other.topic_name}' in status.message
+    assert status.message.endswith('; remap with /rear/image:=TOPIC')
+
+
 def test_fast_camera_does_not_starve_a_slow_one(peer, node):
     """The fast one has a frame at any time; the slow one's frames are segmented all the same."""
     cameras, masks = cameras_of(peer), masks_of(peer)
@@ -150,6 +159,25 @@ def test_names_and_parameters_under_a_namespace(peer, start, tmp_path):
     for topic, side in (('/robot/front/image', 'front'), ('/d435/image', 'rear')):
         peer.ask(peer.camera(topic), peer.image(picture(0)), masks[side])
     assert node.stop() == 0
+
+
+def test_remapping_rules_that_swap_two_cameras(peer, start):
+    root = '/swapped'
+    topics = [f'{root}/{side}/image' for side in SIDES]
+    wait_active(start(
+        'cameras', {'cameras': SIDES, 'model': 'road_128x256'}, namespace=root,
+        remap=dict(zip(topics, topics[::-1], strict=True))), root='swapped')
+    cameras, masks = cameras_of(peer, root=root), masks_of(peer, root=root)
+
+    for side, other in (SIDES, SIDES[::-1]):
+        sent = peer.image(picture(1))
+        peer.ask(cameras[side], sent, masks[other])
+        assert masks[side].with_stamp(sent.header) is None
+    peer.node.destroy_publisher(cameras['front'])
+    status = peer.diagnostics().wait_for(
+        'input', lambda status: 'no publisher' in status.message, 'that it is missed',
+        'swapped/rear/segmenter')
+    assert f'no publisher on {topics[0]}: ' in status.message
 
 
 @pytest.mark.parametrize('cameras', [

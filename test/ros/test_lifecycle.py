@@ -157,6 +157,18 @@ def test_a_failing_configure_without_autostart_can_be_mended(peer, start, tmp_pa
     assert level_of(status) == 0
 
 
+def test_every_later_configure_that_fails_says_why(peer, start):
+    own = start(namespace='/later', remap=REMAP).wait_active()
+    name = '/later/segmenter'
+    for label in ('deactivate', 'cleanup'):
+        assert peer.transition(label, name)
+
+    for model in ('first.tflite', 'second.tflite'):
+        peer.set_or_fail(name, model=model)
+        assert not peer.transition('configure', name)
+        own.wait_for_line(f'unconfigured: {model}: cannot be read', 5.0)
+
+
 def test_the_model_is_read_anew_by_configure(peer, start, tmp_path):
     model = tmp_path / 'road.tflite'
     shutil.copy(SHIPPED_MODEL, model)

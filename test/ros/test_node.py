@@ -20,7 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
-from bisenet_ros import Segmenter, Settings, parameters, segmenter
+from bisenet_ros import DeviceError, Segmenter, Settings, parameters, segmenter
 from bisenet_ros.core.outputs import overlay
 from bisenet_ros.core.postprocess import UNLABELED, Wanted, color_table
 
@@ -501,6 +501,33 @@ def test_smoothing_forgets_what_was_before_a_pause(peer, inside):
         inside.engine.delay_s = 0.0
 
         (mask,) = peer.ask(camera, peer.image(dark), masks)
+    finally:
+        inside.node.set_parameters([Parameter('smoothing', value=0.0)])
+    assert not pixels_of(mask).any()
+
+
+@pytest.mark.parametrize('cut', ['stamp', 'frame_id', 'pause', 'failure'])
+def test_smoothing_starts_anew_where_the_stream_does(peer, inside, cut):
+    camera, masks = peer.camera('/inside/image'), peer.watch(Image, '/inside/segmenter/mask')
+    bright, dark = (np.full((20, 30, 3), value, np.uint8) for value in (255, 0))
+    inside.node.set_parameters([Parameter('smoothing', value=0.9)])
+    try:
+        before = peer.image(bright)
+        peer.ask(camera, before, masks)
+        last = peer.image(dark)
+        if cut == 'stamp':  # a bag loops
+            last.header.stamp.sec -= 100
+        elif cut == 'frame_id':
+            last.header.frame_id = 'another_camera'
+        elif cut == 'pause':
+            last.header.stamp.sec = before.header.stamp.sec + 3
+        else:
+            inside.engine.fault, failed = DeviceError('away'), inside.node._health.counts.failed
+            camera.publish(peer.image(bright))
+            peer.wait_for(lambda: inside.node._health.counts.failed > failed, 'a lost frame')
+            inside.engine.fault = None
+
+        (mask,) = peer.ask(camera, last, masks)
     finally:
         inside.node.set_parameters([Parameter('smoothing', value=0.0)])
     assert not pixels_of(mask).any()
