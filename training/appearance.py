@@ -111,10 +111,14 @@ def blur(view: Image, rng: np.random.Generator) -> Image:
 def motion(view: Image, rng: np.random.Generator) -> Image:
     """Blur along a line, as a bump or a turn does."""
     length = int(rng.integers(3, 10))
-    kernel = np.zeros((length, length), np.float32)
-    kernel[length // 2] = 1
-    turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), rng.uniform(0, 180), 1)
-    kernel = cv2.warpAffine(kernel, turn, (length, length))
+    # An odd side has a middle: about any other point the picture would move away from its labels.
+    side = length | 1
+    kernel = np.zeros((side, side), np.float32)
+    kernel[side // 2] = 1
+    if side > length:
+        kernel[side // 2, [0, -1]] = 0.5
+    turn = cv2.getRotationMatrix2D((side // 2, side // 2), rng.uniform(0, 180), 1)
+    kernel = cv2.warpAffine(kernel, turn, (side, side))
     return cv2.filter2D(view, -1, kernel / max(float(kernel.sum()), 1e-6))
 
 

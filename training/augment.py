@@ -45,7 +45,8 @@ class Augmentation:
         Probability of each, see ``training.appearance``.
     perspective : float
         Largest change of scale from the view's middle to its edge that a camera mounted at
-        another height, or looking up, down or aside, would show.
+        another height, or looking up, down or aside, would show. At most 0.45: corners change by
+        up to twice as much, and from 1 on they show what lies behind the camera.
     tone, paste : float
         Probability that the view takes the tone of, or things out of, a second frame.
     hood : float
@@ -89,7 +90,7 @@ class Augmentation:
                 f'scale: found {self.scale}, expected two numbers above 0, the lower one first.')
         for name, least, most in (
                 ('aspect', 1, np.inf), ('rotation_deg', 0, 360), ('colour', 0, np.inf),
-                ('perspective', 0, 0.9), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
+                ('perspective', 0, 0.45), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
                 *((name, 0, 1) for name in EFFECTS)):
             found = getattr(self, name)
             if not least <= found <= most or not np.isfinite(found):

@@ -132,6 +132,22 @@ def test_nothing_moves_when_only_the_look_changes() -> None:
         assert change[near].mean() > 3 * change[~near].mean(), name
 
 
+@pytest.mark.parametrize('name', ['blur', 'motion', 'coarse', 'jpeg'])
+def test_what_blurs_a_picture_leaves_it_on_its_labels(name: str) -> None:
+    rgb = np.full((64, 64, 3), 20, np.uint8)
+    cv2.circle(rgb, (32, 30), 12, (220, 220, 220), -1)
+
+    def middle(view: Image) -> npt.NDArray[np.float64]:
+        bright = view[..., 0] - 20.0
+        return np.array([(bright * each).sum() / bright.sum() for each in np.indices((64, 64))])
+
+    moved = np.array([middle(getattr(appearance, name)(rgb, np.random.default_rng(seed)))
+                      for seed in range(60)]) - middle(rgb)
+    np.testing.assert_allclose(moved.mean(0), 0, atol=0.03)
+    # Smaller pictures have whole sides, so that their pixels are a little oblong.
+    assert np.abs(moved).max() < 0.35
+
+
 def test_misaligned_labels_would_be_seen() -> None:
     rgb, labels = drawn()
     shifted = np.roll(labels, 3, axis=1)

@@ -255,7 +255,7 @@ def test_settings_out_of_their_range_are_refused(changes: dict[str, Any], messag
     ({'aspect': 0.9}, 'aspect: found 0.9, expected at least 1, finite'),
     ({'rotation_deg': float('nan')}, 'rotation_deg: found nan, expected 0 to 360'),
     ({'colour': -1.0}, 'colour: found -1.0, expected at least 0'),
-    ({'perspective': 1.0}, 'perspective: found 1.0, expected 0 to 0.9'),
+    ({'perspective': 0.5}, 'perspective: found 0.5, expected 0 to 0.45'),
     *(({name: value}, rf'{name}: found {value}, expected 0 to 1\.')
       for name in (*EFFECTS, 'tone', 'paste', 'hood') for value in (-0.1, 1.1, float('nan'))),
 ])
