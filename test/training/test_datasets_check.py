@@ -270,6 +270,18 @@ def test_tiles_show_labels_over_the_frame() -> None:
     np.testing.assert_allclose(found[80, 280], (colours[3] + 100) / 2, atol=1)
 
 
+def test_labels_on_a_tile_lie_where_the_frame_shows_them() -> None:
+    # 8 pixels of the frame are one of the tile.
+    labels = np.zeros((1280, 2560), np.uint8)
+    labels[802:1206, 1202:1806] = 1
+    bright = np.where(labels[..., None] == 1, 220, 20).astype(np.uint8).repeat(3, -1)
+    seen = tile('a', bright, np.zeros_like(labels), ROAD).rgb[..., 0] / 200 - 0.1
+    tinted = (tile('a', np.zeros_like(bright), labels, ROAD).rgb > 0).any(-1)
+    shown, drawn = ([np.average(each, weights=weight) for each in np.indices(weight.shape)]
+                    for weight in (seen, tinted))
+    np.testing.assert_allclose(shown, drawn, atol=0.1)
+
+
 @pytest.mark.parametrize('name', TAXONOMIES)
 def test_classes_have_different_colours(name: str) -> None:
     classes = len(TAXONOMIES[name].classes)
@@ -290,6 +302,19 @@ def test_sheets_hold_every_tile_and_a_legend(tmp_path: Path) -> None:
         save(sheet, tmp_path / 'sheet.nope')
     with pytest.raises(DatasetError, match=r'sheet\.png: cannot be written; is its folder there'):
         save(sheet, tmp_path / 'absent' / 'sheet.png')
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('sheet', "sheet: found the ending '', expected .png or .jpg"),
+    ('file/sheet.png', 'sheet.png: cannot be written (')])
+def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str,
+) -> None:
+    write_pair(tmp_path / 'set', 'a', [[1]])
+    (tmp_path / 'file').write_text('a file')
+    assert main(['check', str(tmp_path / 'set'), '--sheet', str(tmp_path / name)]) == 1
+    printed = capsys.readouterr()
+    assert said in printed.err and not printed.out
 
 
 # -- progress ------------------------------------------------------------------------------------
@@ -346,6 +371,9 @@ def test_users_own_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r'2 colours; write one, starting from '
                                            r'{"1,2,3": "\?", "4,5,6": "\?"}'):
         guess(tmp_path / 'colours')
+    write_image(tmp_path / 'camera' / 'IMG_1.JPG', (1, 1))  # as cameras write it
+    write_ids(tmp_path / 'camera' / 'IMG_1.png', [[1]])
+    assert guess(tmp_path / 'camera').specs == (f'ids:{tmp_path / "camera"}',)
     write_json(tmp_path / 'lm' / 'x' / 'a.json', {'shapes': []})
     assert guess(tmp_path / 'lm').specs == (f'labelme:{tmp_path / "lm"}',)
     assert guess(tmp_path / 'lm/x/a.json').specs == (f'labelme:{tmp_path / "lm/x/a.json"}',)
@@ -384,6 +412,21 @@ def test_masks_saved_as_jpeg_are_told_from_no_masks(tmp_path: Path) -> None:
         write_image(tmp_path / folder / 'a.jpeg', (1, 1))
     with pytest.raises(DatasetError, match=r'masks: holds 1 \.jpeg, but no \.png: masks must be'):
         guess(tmp_path)
+
+
+def test_masks_that_cannot_be_read_do_not_keep_the_rest_from_being_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    for stem in 'abc':
+        write_pair(tmp_path / 'set', stem, [[1]])
+    (tmp_path / 'set/labels/a.png').write_bytes(b'')
+    assert main(['check', str(tmp_path / 'set')]) == 1
+    told = capsys.readouterr().out
+    assert '(b.png holds ids)' in told and '2 frames of' in told and 'a.png: not a rea' in told
+    for stem in 'bc':
+        (tmp_path / f'set/labels/{stem}.png').write_bytes(b'')
+    with pytest.raises(DatasetError, match=r'a\.png: not a readable image: it is empty'):
+        guess(tmp_path / 'set')
 
 
 def test_what_every_layout_needs_is_listed(tmp_path: Path) -> None:

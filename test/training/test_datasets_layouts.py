@@ -12,6 +12,7 @@ from training.datasets import (
     TAXONOMIES, VOID, DatasetError, FrameDataset, UnknownClassError, UnreadableError,
     open_dataset,
 )
+from training.datasets.base import SizeError
 from training.datasets.opening import open_frames
 from training.datasets.tables import (
     CITYSCAPES_IDS, CITYSCAPES_TO, CITYSCAPES_TRAIN_IDS, IDD_IDS, IDD_LEVEL3_IDS, IDD_TO,
@@ -141,12 +142,21 @@ def test_cityscapes_faults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('content', [
     {}, {'imgHeight': 1, 'imgWidth': 2, 'objects': [{'label': 'road'}]},
-    {'imgHeight': 1, 'imgWidth': 2, 'objects': 5}])
+    {'imgHeight': 1, 'imgWidth': 2, 'objects': 5},
+    {'imgHeight': float('inf'), 'imgWidth': 2, 'objects': []}])
 def test_files_of_other_polygons_are_refused(tmp_path: Path, content: object) -> None:
     city_image(tmp_path / 'cityscapes', 'val', 'ulm', 'ulm_0_1', (1, 2))
     write_json(
         tmp_path / 'cityscapes/gtFine/val/ulm/ulm_0_1_gtFine_polygons.json', content)
     with pytest.raises(UnreadableError, match=r'polygons\.json: found no Cityscapes polygons'):
+        open_dataset('cityscapes:val', tmp_path).read(0)
+
+
+def test_polygons_of_another_size_take_no_memory(tmp_path: Path) -> None:
+    root = tmp_path / 'cityscapes'
+    city_image(root, 'val', 'ulm', 'ulm_0_1', (4, 6))
+    city_polygons(root, 'val', 'ulm', 'ulm_0_1', (10**9, 10**9))
+    with pytest.raises(SizeError, match='was drawn on 1000000000x1000000000 pixels, but its ima'):
         open_dataset('cityscapes:val', tmp_path).read(0)
 
 

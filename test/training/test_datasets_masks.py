@@ -491,6 +491,12 @@ def test_headers_that_are_damaged_raise_nothing(content: bytes, data: st.DataObj
     assert isinstance(changed_by_decoder(bytes(damaged)), str)
 
 
+def test_a_header_that_states_more_colours_than_there_are_ids_raises_nothing() -> None:
+    damaged = bytearray(bmp_of(TWO_IDS, 8, GREYS))
+    damaged[46:50] = (300).to_bytes(4, 'little')
+    assert changed_by_decoder(bytes(damaged)) == ''
+
+
 # -- sequences and folders -----------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ def specs_of(name: str, root: Path | None) -> tuple[str, ...]:
 def checked(args: argparse.Namespace) -> list[CheckReport]:
     """Check every data set and print what is found, one after the other."""
     taxonomy = load_taxonomy(args.taxonomy)
+    if args.sheet is not None:
+        sheet.check_path(args.sheet)
     reports = []
     for spec in [spec for name in args.dataset for spec in specs_of(name, args.data)]:
         dataset = open_frames(spec, args.data, taxonomy, 'skip')

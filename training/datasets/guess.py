@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from training.datasets.base import DatasetError
 from training.datasets.coco import entries
@@ -91,6 +94,20 @@ def of_json(path: Path) -> Guess:
     return Guess((f'{kind}:{path},images={images}{more}',), 'it holds COCO annotations')
 
 
+def _readable(masks: Iterator[Path]) -> tuple[dict[Path, npt.NDArray[Any]], DatasetError | None]:
+    """Return the first masks that can be read, and what is wrong with the first that cannot."""
+    found: dict[Path, npt.NDArray[Any]] = {}
+    first: DatasetError | None = None
+    for each in masks:
+        try:
+            found[each] = read_mask(each)
+        except DatasetError as error:  # checking the set will name it
+            first = first or error
+        if len(found) == _LOOKED_AT:
+            break
+    return found, first
+
+
 def of_masks(path: Path) -> Guess | None:
     """
     Tell masks of ids and of colours apart; None where there are no masks.
@@ -103,15 +120,18 @@ def of_masks(path: Path) -> Guess | None:
     """
     folder = next((path / each for each in LABEL_FOLDERS
                    if (path / 'images').is_dir() and (path / each).is_dir()), path)
-    masks = list(islice((each for each in files_in(folder, ('.png',))
-                         if folder != path or any(
-                             each.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES
-                             if suffix != '.png')), _LOOKED_AT))
-    if not masks:
+    # In one folder, masks are the .png files beside images of other endings.
+    beside = {each.with_suffix('') for each in files_in(path, tuple(
+        suffix for suffix in IMAGE_SUFFIXES if suffix != '.png'))} if folder == path else set()
+    stored, error = _readable(each for each in files_in(folder, ('.png',))
+                              if folder != path or each.with_suffix('') in beside)
+    if not stored:
+        if error is not None:
+            raise error
         if folder != path:
             refuse_blended(folder)
         return None
-    stored = {each: read_mask(each) for each in masks}
+    masks = list(stored)
     tables = {each: set(colour_table(each)) for each in masks}
     numbers = all(found.ndim == 2 for found in stored.values())
     if numbers and not any(tables.values()):

@@ -55,6 +55,7 @@ def _of_bmp(content: bytes) -> str:
         return ''
     colours = 0 if old else struct.unpack_from('<I', content, 46)[0]
     size, start = 3 if old else 4, 14 + header
-    table = content[start:start + size * (colours or 1 << bits)]
+    # A damaged header may state more colours than the bits can name.
+    table = content[start:start + size * min(colours or 1 << bits, 1 << bits)]
     same = all(table[at:at + 3] == bytes([at // size]) * 3 for at in range(0, len(table), size))
     return '' if same else f'{counted(bits, "bit")} a pixel and a colour table'

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from training.datasets.base import (
-    VOID, DatasetError, FrameDataset, Pixels, UnreadableError, data_root,
+    VOID, DatasetError, FrameDataset, Pixels, SizeError, UnreadableError, data_root,
 )
 from training.datasets.classes import ClassMap, id_table
 from training.datasets.files import FileDataset, Frame, FrameReader, IdMasks, picture_of
-from training.datasets.images import read_bytes
+from training.datasets.images import read_bytes, turned
 from training.datasets.own import unpaired
 from training.datasets.selection import kept_apart, listed_names, select
 from training.datasets.shapes import fill_polygon
@@ -141,9 +141,14 @@ class PolygonObjects:
         self._class_map, self._undrawn = class_map, undrawn
 
     def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
-        found = json_object(frame.label)
+        found, rgb = json_object(frame.label), picture_of(frame)
         try:
-            ids = np.full((int(found['imgHeight']), int(found['imgWidth'])), VOID, np.uint8)
+            stated = int(found['imgHeight']), int(found['imgWidth'])
+            if stated != rgb.shape[:2]:
+                raise SizeError(
+                    f'{frame.label}: was drawn on {stated[1]}x{stated[0]} pixels, but its image '
+                    f'has {rgb.shape[1]}x{rgb.shape[0]}; they must be equal.{turned(frame.image)}')
+            ids = np.full(stated, VOID, np.uint8)
             drawn = [(self._name(str(each['label'])), each['polygon'])
                      for each in found['objects'] if not each.get('deleted')]
             drawn = [(name, polygon) for name, polygon in drawn
@@ -153,11 +158,12 @@ class PolygonObjects:
                 fill_polygon(ids, polygon, self._class_map.target(name, str(frame.label)))
         except DatasetError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, cv2.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError,
+                cv2.error) as error:
             raise UnreadableError(
                 f'{frame.label}: found no Cityscapes polygons ({error!r}), expected imgHeight, '
                 'imgWidth and objects with label and polygon; replace or unlist it.') from error
-        return picture_of(frame), ids
+        return rgb, ids
 
     def _name(self, label: str) -> str:
         return label if self._class_map.knows(label) else label.removesuffix('group')

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bisenet_ros.core.output_files import OutputError, check_writable
 from training.datasets.base import VOID, DatasetError, Pixels
 from training.datasets.taxonomy import VOID_NAME, Taxonomy
 
@@ -53,7 +54,7 @@ def tile(name: str, rgb: Pixels, labels: Pixels, taxonomy: Taxonomy) -> Tile:
     height, width = labels.shape
     size = TILE_WIDTH_PX, max(1, round(height * TILE_WIDTH_PX / width))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    ids = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    ids = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
     alpha = np.full((*ids.shape, 1), _ALPHA, np.float32)
     if (plain := untinted(taxonomy)) is not None:
         alpha[ids == plain] = 0
@@ -115,6 +116,25 @@ def contact_sheet(parts: Sequence[tuple[str, Sequence[Tile]]], taxonomy: Taxonom
         rows.append(title)
         rows += [_row(tiles[start:start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     return np.concatenate(rows)
+
+
+def check_path(path: Path) -> None:
+    """
+    Refuse a file that no sheet can be written to, before a whole data set is read for one.
+
+    Raises
+    ------
+    DatasetError
+        If its name or its folder does not allow it.
+
+    """
+    if not cv2.haveImageWriter(str(path)):
+        raise DatasetError(
+            f'{path}: found the ending {path.suffix!r}, expected .png or .jpg for a sheet.')
+    try:
+        check_writable(path)
+    except OutputError as error:
+        raise DatasetError(str(error)) from error
 
 
 def save(sheet: Pixels, path: Path) -> None:
