@@ -33,8 +33,8 @@ class Plan:
     ----------
     frames : int
     views : str
-        ``whole`` frames as a robot sees them, ``augmented`` views as in training, or ``both`` by
-        turns.
+        ``whole`` frames as a robot sees them, ``augmented`` views with the default settings, or
+        ``both`` by turns.
 
     """
 

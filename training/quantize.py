@@ -38,6 +38,7 @@ from training.calibration import (
     Agreement, agreement, calibration_frames, choose, frame_shares, frames_by_turns, Plan, PLANS,
     Pool,
 )
+from training.edgetpu_report import compiled_path
 from training.finished_run import FinishedRun, QuantizationError, RunError, read_run
 from training.layer_errors import layer_errors, table, write_layers
 from training.metrics import ConfusionMatrix, labels_from_logits
@@ -326,7 +327,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         _run(args)
-        return _compile(args.output) if args.edgetpu else 0
+        code = _compile(args.output) if args.edgetpu else 0
+        if code or not args.edgetpu:
+            _note_compiled_before(args.output)
+        return code
     except (QuantizationError, RunError, TfliteError, OutputError, datasets.DatasetError,
             ModelError, DeviceError) as error:
         print(error, file=sys.stderr)
@@ -422,6 +426,14 @@ def _write_untrained(preset: str, path: Path) -> None:
         'untrained': preset, 'commit': commit()})
     write_model(content, path, run, input_hw)
     print(f'{path}: untrained {preset}, {len(content) / 1e6:.2f} MB')
+
+
+def _note_compiled_before(model: Path) -> None:
+    """Say that an EdgeTPU would still run the model that was there before."""
+    if (compiled := compiled_path(model)).exists():
+        print(f'note: {compiled} was not made of this {model.name}, and an EdgeTPU would run it: '
+              f'compile anew (python -m training.edgetpu compile {model}), or remove it.',
+              file=sys.stderr)
 
 
 def _compile(model: Path) -> int:

@@ -420,6 +420,17 @@ def test_contract_replaces_contracts_alone(
     assert quantize.main(command) == quantize.main(command) == 0
 
 
+def test_a_model_compiled_before_is_named(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ['--run', str(run_folder), '--output', str(tmp_path / 'm.tflite'), '--frames', '2']
+    assert quantize.main(command) == 0
+    assert 'note:' not in capsys.readouterr().err
+    (tmp_path / 'm_edgetpu.tflite').write_bytes(b'of another model')
+    assert quantize.main(command) == 0
+    assert 'm_edgetpu.tflite was not made of this m.tflite' in capsys.readouterr().err
+
+
 def test_layers_of_a_single_frame_cost_no_scores(run_folder: Path, tmp_path: Path) -> None:
     output, layers = tmp_path / 'model.tflite', tmp_path / 'layers.csv'
     assert quantize.main([
