@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,23 @@ def with_defaults(found: Any, default: Any) -> Any:
     return {**default, **filled}
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what keeps a file of a run from being written into a ``TrainingError``."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f'{path}: found that it cannot be written ({error.strerror or error}), expected a '
+            'folder for the run; make room there, or choose another --run folder.') from error
+
+
 class Run:
     """
     The folder of one run.
 
-    Every file in it is replaced whole: a kill at any moment leaves the old one or the new one.
+    Every file in it but those in ``events/``, which grow, is replaced whole: a kill at any moment
+    leaves the old one or the new one.
 
     Parameters
     ----------
@@ -96,14 +109,10 @@ class Run:
         if not self._writes:
             return
         temporary = path.with_name(f'{path.stem}.tmp{path.suffix}')
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(temporary)
             os.replace(temporary, path)
-        except OSError as error:
-            raise TrainingError(
-                f'{path}: found that it cannot be written ({error.strerror or error}), expected a '
-                'folder for the run; make room there, or choose another --run folder.') from error
 
     @property
     def _settings(self) -> Path:
@@ -183,9 +192,10 @@ class Run:
         """Add this epoch's figures to the event file that TensorBoard reads."""
         if not self._writes:
             return
-        if self._events is None:
-            self._events = EventFile(self.folder / 'events')
-        self._events.scalars(self.epoch, scalars)
+        with writing(self.folder / 'events'):
+            if self._events is None:
+                self._events = EventFile(self.folder / 'events')
+            self._events.scalars(self.epoch, scalars)
 
     def _write_history(self) -> None:
         def write(path: Path) -> None:
@@ -217,7 +227,8 @@ class Run:
                 right.plot(epochs, [row[key] for row in self.history], label=key[4:])
         right.set(ylabel=f'{self.config.mark} IoU', ylim=(0, 1))
         right.legend(loc='lower right')
-        figure.savefig(self.folder / 'curve.png', dpi=110, bbox_inches='tight')
+        self._replace(self.folder / 'curve.png',
+                      lambda file: figure.savefig(file, dpi=110, bbox_inches='tight'))
 
 
 def finite(values: list[npt.NDArray[np.floating]]) -> bool:

@@ -467,6 +467,18 @@ def test_a_disk_that_is_full_ends_a_run_in_one_line(
         run.save(build_trainable(tiny_config(), (32, 32)))
 
 
+def test_events_or_a_curve_that_cannot_be_written_end_a_run_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip('matplotlib', reason='matplotlib is not installed: no curve is drawn')
+    (tmp_path / 'events').write_text('a file')
+    (tmp_path / 'curve.png').mkdir()
+    run = Run(tmp_path, tiny_config(), [])
+    with pytest.raises(TrainingError, match='events: found that it cannot be written'):
+        run.write_events({'loss': 1.0})
+    run.history = [{'epoch': 1, 'loss': 1.0, 'iou x': 0.5}]
+    with pytest.raises(TrainingError, match=r'curve\.png: found that it cannot be written'):
+        run.draw_curve()
+
+
 # -- score ------------------------------------------------------------------------------------
 
 
