@@ -231,7 +231,8 @@ def pareto(found: dict[str, Any]) -> Figure:
         for one in line:
             axes.annotate('x'.join(map(str, one['input_hw'])), (one['ratio'], one['mean_iou']),
                           fontsize=8, xytext=(3, -10), textcoords='offset points')
-    front = sorted((one for one in candidates if one['on_front']), key=lambda one: one['ratio'])
+    front = sorted((one for one in candidates if 'mean' in one['fronts']),
+                   key=lambda one: one['ratio'])
     axes.plot([one['ratio'] for one in front], [one['mean_iou'] for one in front], color='0.6',
               linestyle='--', zorder=0, label='front')
     axes.set(xlabel="CPU time, share of the original's at 256x512 (log)", xscale='log',
