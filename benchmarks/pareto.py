@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument('--runs', type=Path, required=True, help='folder for runs and models')
     parser.add_argument('--widths', nargs='+', default=WIDTHS, choices=sorted(PRESETS))
     parser.add_argument('--images', type=int, default=1600, help='views per epoch (%(default)s)')
-    parser.add_argument('--epochs', type=int, nargs=2, default=(6, 1),
+    parser.add_argument('--epochs', type=int, nargs=2, default=(5, 1),
                         help='of small inputs, then at the deployed size (%(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (%(default)s)')
     parser.add_argument('--count', type=int, default=100, help='timed runs (%(default)s)')
