@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from bisenet_ros.core import console
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
@@ -192,6 +193,7 @@ def report(
     return result
 
 
+@console.ends_with_its_reader
 def main(argv: list[str] | None = None) -> int:
     """Benchmark from the command line."""
     parser = argparse.ArgumentParser(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bisenet_ros.core import devices, engine
+from bisenet_ros.core import console, devices, engine
 from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
 from bisenet_ros.core.errors import DeviceError
 
@@ -42,6 +42,7 @@ def report(found: devices.Survey, runtime: str) -> str:
     return '\n'.join(lines)
 
 
+@console.ends_with_its_reader
 def main(args: list[str] | None = None) -> int:
     """Print the report; return 0 if an EdgeTPU could be used as things are, else 1."""
     parser = argparse.ArgumentParser(prog='devices', description=__doc__)

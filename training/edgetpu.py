@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bisenet_ros.core import console
 from bisenet_ros.core.contract import contract_path, file_sha256, read_contract
 from bisenet_ros.core.errors import ModelError
 from training.edgetpu_log import CompilerLog, parse_log
@@ -276,6 +277,7 @@ def _assumption(text: str) -> tuple[int, bool]:
     return int(index), side == 'edgetpu'
 
 
+@console.ends_with_its_reader
 def main(argv: list[str] | None = None) -> int:
     """Check or compile from the command line."""
     parser = argparse.ArgumentParser(

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core import console
 from bisenet_ros.core.contract import Rgb, file_sha256, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.output_files import OutputError, check_writable, write_text
@@ -45,11 +46,12 @@ MARK = 'road'
 CLEAR = '\r\033[K'
 
 
+@console.ends_with_its_reader
 def main(argv: list[str] | None = None) -> int:
     """Evaluate from the command line."""
     arguments = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(arguments)
-    datasets.print_any_name()
+    console.print_any_name()
     try:
         for path in filter(None, (args.html, args.json)):
             check_writable(path)

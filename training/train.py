@@ -22,6 +22,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from bisenet_ros.core import console
 from training import datasets
 from training.averaging import WeightAverage
 from training.class_weights import class_shares, inverse_log, merged
@@ -341,7 +342,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Train from the command line."""
     args = parser().parse_args(argv)
-    datasets.print_any_name()
+    console.print_any_name()
     folder = args.run or Path('runs') / args.config.stem
     try:
         config = overridden(load_config(args.config), args)

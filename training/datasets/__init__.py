@@ -8,7 +8,7 @@ loader, or the user's class map. Labels are never interpolated: what is in a fil
 
 from training.datasets.base import (
     ENVIRONMENT, VOID, DatasetError, FrameDataset, OnBad, SizeError, UnknownClassError,
-    UnreadableError, data_root, print_any_name,
+    UnreadableError, data_root,
 )
 from training.datasets.opening import open_dataset
 from training.datasets.synthetic import SyntheticDrive
@@ -21,5 +21,5 @@ __all__ = [
     'BACKGROUND', 'ENVIRONMENT', 'GROUND', 'MOVABLE', 'ROAD', 'TAXONOMIES', 'TAXONOMY', 'VOID',
     'DatasetError', 'FrameDataset', 'OnBad', 'SizeError', 'Subset', 'SyntheticDrive', 'Taxonomy',
     'Tolerant', 'UnknownClassError', 'UnreadableError', 'data_root', 'load_taxonomy',
-    'open_dataset', 'print_any_name', 'readable',
+    'open_dataset', 'readable',
 ]

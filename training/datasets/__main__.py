@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from bisenet_ros.core import console
 from training.datasets import sheet
-from training.datasets.base import ENVIRONMENT, DatasetError, located, print_any_name
+from training.datasets.base import ENVIRONMENT, DatasetError, located
 from training.datasets.check import SHOWN, CheckReport, check, leaks
 from training.datasets.guess import guess
 from training.datasets.opening import KINDS, open_frames
@@ -57,6 +58,7 @@ def checked(args: argparse.Namespace) -> list[CheckReport]:
     return reports
 
 
+@console.ends_with_its_reader
 def main(argv: list[str] | None = None) -> int:
     """Check data sets from the command line; exit code 1 if a file cannot be used."""
     parser = argparse.ArgumentParser(
@@ -78,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     checker.add_argument('--sheet', type=Path, metavar='FILE.png',
                          help='write a contact sheet: frames with their labels over them')
     args = parser.parse_args(argv)
-    print_any_name()
+    console.print_any_name()
     try:
         reports = checked(args)
     except DatasetError as error:

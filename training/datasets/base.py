@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,12 +134,6 @@ def read_text(path: Path) -> str:
             'a text in UTF-8; save it as such, or name the right file.') from error
     except OSError as error:
         raise DatasetError(f'{path}: cannot be read ({error.strerror}); mend it.') from error
-
-
-def print_any_name() -> None:
-    """Let stdout take names of files that are no text: Python holds their bytes as surrogates."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def counted(number: int, noun: str) -> str:
