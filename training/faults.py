@@ -88,7 +88,7 @@ def memory_advice(config: Config, epoch: int, folder: Path) -> str:
     """Say what to do when memory ran out."""
     height, width = config.phase_of(epoch).input_hw
     ways = []
-    if config.batch_size > 1:
+    if config.batch_size > 2:  # normalization of one image trains worse
         ways.append(f'halve batch_size and set accumulate to {2 * config.accumulate} (now '
                     f'{config.accumulate}), which keeps the number of images per update')
     ways.append('use a smaller input in phases')
