@@ -26,13 +26,16 @@ from training.augment import Augmentation, random_view
 from training.metrics import ConfusionMatrix
 
 EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted',
-           'hood')
+           'markings', 'hood')
 
 #: Effects that change labels as well.
 VIEWS = {
     'tilted': Augmentation(
         scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True, colour=0,
         blur=0, noise=0, cutout=0, shadow=0),
+    'markings': Augmentation(
+        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
+        shadow=0, markings=1),
     'hood': Augmentation(
         scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
         shadow=0, hood=1),
@@ -53,7 +56,8 @@ def changed(
         return appearance.tone_of(rgb, donor, rng), ids
     if effect in VIEWS:
         return random_view(
-            rgb, ids, rgb.shape[:2], rng, VIEWS[effect], background=datasets.BACKGROUND)
+            rgb, ids, rgb.shape[:2], rng, VIEWS[effect], background=datasets.BACKGROUND,
+            road=datasets.ROAD)
     return getattr(appearance, effect)(rgb, rng), ids
 
 

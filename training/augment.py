@@ -1,5 +1,5 @@
 """
-Random views of a frame: geometry, then what is pasted in, then the look.
+Random views of a frame: geometry, then what is added to the scene, then the look.
 
 Geometry is one warp to the network's size, so that image and labels are each sampled
 once: the image bilinearly (as the robot does), the labels by nearest neighbour only. What the warp
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training import appearance
+from training import appearance, scenery
 from training.datasets import VOID
 
 Image = npt.NDArray[np.uint8]
@@ -51,6 +51,8 @@ class Augmentation:
         Probability that the view takes the tone of, or things out of, a second frame.
     hood : float
         Probability that a part of the own vehicle covers the view's lower edge.
+    markings : float
+        Probability that the road gets other paint and, beside a line, another tone.
 
     """
 
@@ -73,6 +75,7 @@ class Augmentation:
     tone: float = 0.0
     paste: float = 0.0
     hood: float = 0.0
+    markings: float = 0.0
 
     def check(self) -> None:
         """
@@ -91,6 +94,7 @@ class Augmentation:
         for name, least, most in (
                 ('aspect', 1, np.inf), ('rotation_deg', 0, 360), ('colour', 0, np.inf),
                 ('perspective', 0, 0.45), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
+                ('markings', 0, 1),
                 *((name, 0, 1) for name in EFFECTS)):
             found = getattr(self, name)
             if not least <= found <= most or not np.isfinite(found):
@@ -136,7 +140,8 @@ def random_view(
     background : int
         Id of what ``hood`` puts into the view.
     road : int
-        Id of the class that ``paste`` never takes alone; void where there is none.
+        Id of the class that ``paste`` never takes alone and ``markings`` paints; void where there
+        is none.
 
     Returns
     -------
@@ -146,11 +151,13 @@ def random_view(
 
     """
     view, ids = _warp(rgb, labels, size_hw, rng, settings)
-    if donor is not None and rng.random() < settings.paste:
-        _paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng, road)
     # No draw for what is off: a setting that comes later does not change earlier runs.
+    if settings.markings and road != VOID and rng.random() < settings.markings:
+        scenery.markings(view, ids, rng, road)
+    if donor is not None and rng.random() < settings.paste:
+        scenery.paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng, road)
     if settings.hood and rng.random() < settings.hood:
-        _cover(view, ids, background, rng)
+        scenery.own_vehicle(view, ids, background, rng)
     return _random_look(view, donor[0] if donor else None, rng, settings), ids
 
 
@@ -219,46 +226,3 @@ def _random_look(
         if (probability := getattr(settings, name)) and rng.random() < probability:
             view = getattr(appearance, name)(view, rng)
     return view
-
-
-def _paste(
-    view: Image, ids: Image, other: Image, other_ids: Image, rng: np.random.Generator,
-    road: int,
-) -> None:
-    """
-    Put some classes of one view into another, both in place.
-
-    Half of the classes, as in ClassMix (Olsson et al. 2021), but never road alone: a road without
-    what stands on it teaches that it ends there.
-
-    """
-    present = [int(c) for c in np.unique(other_ids) if c not in (VOID, road)]
-    if not present:
-        return
-    chosen = rng.permutation(present)[:max(1, len(present) // 2)]
-    mask = np.isin(other_ids, chosen).view(np.uint8)
-    cv2.copyTo(other, mask, view)
-    cv2.copyTo(other_ids, mask, ids)
-
-
-def _cover(view: Image, ids: Image, background: int, rng: np.random.Generator) -> None:
-    """
-    Cover the lower edge with a bonnet, a bumper or a deck, in place.
-
-    Whatever carries the camera is no road, however much of the sky it mirrors.
-
-    """
-    height, width = ids.shape
-    rise = rng.uniform(0.04, 0.22) * height
-    centre, half = rng.uniform(0.3, 0.7) * width, rng.uniform(0.4, 1.3) * width
-    # From a round bonnet to a deck with corners.
-    roundness = np.exp(rng.uniform(np.log(2), np.log(20)))
-    outline = 1 - np.clip(np.abs(np.arange(width) - centre) / half, 0, 1) ** roundness
-    mask = (np.arange(height)[:, None] >= height - rise * outline[None]).view(np.uint8)
-    paint = rng.uniform(5, 235) + rng.uniform(-1, 1, 3) * rng.choice([6, 60])
-    light = np.linspace(rng.uniform(0.7, 1.3), rng.uniform(0.5, 1.2), height)[:, None, None]
-    sky = cv2.resize(view[height // 2::-1], (width, height), interpolation=cv2.INTER_LINEAR)
-    shine = rng.uniform(0, 0.7)
-    look = (1 - shine) * paint * light + shine * cv2.blur(sky, (9, 9))
-    cv2.copyTo(np.clip(look, 0, 255).astype(np.uint8), mask, view)
-    ids[mask > 0] = background

@@ -11,7 +11,7 @@ import pytest
 
 from training import appearance
 from training.augment import EFFECTS, Augmentation, random_view, resize_labels, whole_view
-from training.datasets import ROAD, VOID
+from training.datasets import VOID
 
 Image = npt.NDArray[np.uint8]
 
@@ -82,31 +82,6 @@ def test_perspective_scales_the_two_sides_differently() -> None:
         _, ids = random_view(rgb, labels, (100, 200), np.random.default_rng(seed), settings)
         ratios.append((ids[:, :100] == 1).sum() / (ids[:, 100:] == 1).sum())
     assert min(ratios) < 0.6 and max(ratios) > 1.6
-
-
-def test_pasting_brings_a_donor_s_things_with_their_labels_but_not_its_road() -> None:
-    rgb, labels = np.zeros((90, 160, 3), np.uint8), np.full((90, 160), ROAD, np.uint8)
-    donor_rgb, donor_ids = np.full((90, 160, 3), 200, np.uint8), np.full((90, 160), ROAD, np.uint8)
-    donor_ids[20:40, 30:60] = 3
-    donor_ids[50:60, 30:60] = VOID
-    settings = dataclasses.replace(STILL, paste=1.0)
-    view, ids = random_view(
-        rgb, labels, (90, 160), np.random.default_rng(0), settings, (donor_rgb, donor_ids),
-        road=ROAD)
-    np.testing.assert_array_equal(ids == 3, donor_ids == 3)
-    assert (ids[donor_ids != 3] == ROAD).all()
-    np.testing.assert_array_equal(view[..., 0] == 200, donor_ids == 3)
-    assert (labels == ROAD).all() and (rgb == 0).all()
-
-
-def test_a_donor_of_road_alone_gives_nothing() -> None:
-    rgb, labels = drawn()
-    road = np.full((9, 9, 3), 7, np.uint8), np.full((9, 9), ROAD, np.uint8)
-    settings = dataclasses.replace(STILL, paste=1.0)
-    view, ids = random_view(
-        rgb, labels, (90, 160), np.random.default_rng(0), settings, road, road=ROAD)
-    np.testing.assert_array_equal(view, rgb)
-    np.testing.assert_array_equal(ids, labels)
 
 
 def test_tone_moves_towards_the_donor_s() -> None:
@@ -254,25 +229,3 @@ def test_each_effect_changes_the_picture_and_not_the_labels(effect: str) -> None
     assert (view != rgb).any()
     np.testing.assert_array_equal(rgb, before)
     np.testing.assert_array_equal(ids, labels)
-
-
-def test_the_own_vehicle_covers_the_lower_edge_and_is_labelled_as_told() -> None:
-    rgb, labels = np.full((90, 160, 3), 120, np.uint8), np.full((90, 160), ROAD, np.uint8)
-    settings = dataclasses.replace(STILL, hood=1.0)
-    for seed in range(30):
-        covered = []
-        for background in (0, VOID):
-            view, ids = random_view(
-                rgb, labels, (64, 128), np.random.default_rng(seed), settings, None, background)
-            assert set(np.unique(ids)) == {ROAD, background}
-            # The road is as it was, and what covers it is not.
-            covered.append(ids == background)
-            assert (view[~covered[-1]] == 120).all()
-            assert (view[covered[-1]] != 120).any(-1).mean() > 0.9
-        np.testing.assert_array_equal(*covered)
-        assert 0.01 < covered[0].mean() < 0.23
-        # It stands on the lower edge, with nothing of the road below it.
-        np.testing.assert_array_equal(covered[0], np.sort(covered[0], axis=0))
-    views = [random_view(rgb, labels, (64, 128), np.random.default_rng(seed),
-                         dataclasses.replace(STILL, hood=0.25))[1] for seed in range(200)]
-    assert 30 < sum((ids == VOID).any() for ids in views) < 70
