@@ -10,7 +10,12 @@ from typing import Any
 
 import keras
 
-from training.faults import intact
+from training.faults import TrainingError, intact
+from training.model import deployable
+from training.optimization import last_epoch
+
+#: Of which epoch the model may be: the best one by validation, or the last one.
+EPOCHS = ('best', 'last')
 
 
 class RunError(RuntimeError):
@@ -42,9 +47,24 @@ class FinishedRun:
     on_bad: str = 'stop'
 
 
-def read_run(folder: Path) -> FinishedRun:
+def read_run(
+    folder: Path, epoch: str = 'best', before: Path | None = None, share: float = 0.0,
+) -> FinishedRun:
     """
     Read a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+    epoch : str
+        One of ``EPOCHS``: whether the model is ``best.keras``, or that of the last epoch, which
+        the provenance then tells.
+    before : Path, optional
+        With ``epoch`` ``last``: the run that it started from. The model is then the weighted mean
+        of both after their last epochs (Wortsman et al., Robust fine-tuning of zero-shot models,
+        2022): what was learnt since, with less of what was lost since.
+    share : float
+        Weight of ``before`` in that mean, above 0 and below 1.
 
     Raises
     ------
@@ -64,10 +84,37 @@ def read_run(folder: Path) -> FinishedRun:
     with intact(config_path, 'the settings of a run', advice, RunError):
         described = json.loads(config_path.read_text())
         config = described['config']
-        return FinishedRun(
+        run = FinishedRun(
             model, tuple(config['classes']), tuple(config['merge']), config['mark'],
             tuple(spec for spec, _ in config['train']),
             {'command': shlex.join(described['command']), 'commit': described['commit'],
              'datasets': [spec for spec, _ in config['train']],
              'selected_on': list(config['validate'])},
             config.get('taxonomy', 'road'), config.get('on_bad', 'stop'))
+    if epoch == 'last':
+        return dataclasses.replace(
+            run, model=_last(folder, model.input_shape[1:3], before, share),
+            provenance={**run.provenance, 'epoch': epoch,
+                        **({'mean_with': {before.as_posix(): share}} if before else {})})
+    return run
+
+
+def _last(
+    folder: Path, input_hw: tuple[int, int], before: Path | None, share: float,
+) -> keras.Model:
+    """Return the deployable model of the last epoch, or of its mean with another run's."""
+    try:
+        architecture, trained = last_epoch(folder)
+        model = deployable(trained, architecture, input_hw)
+        if before:
+            other_architecture, other = last_epoch(before)
+            if other_architecture != architecture:
+                raise RunError(
+                    f'{before}: found another architecture than that of {folder}, expected the '
+                    'same: only the weights of one network have a mean.')
+            others = deployable(other, architecture, input_hw).get_weights()
+            model.set_weights([(1 - share) * mine + share * theirs for mine, theirs
+                               in zip(model.get_weights(), others, strict=True)])
+    except TrainingError as error:
+        raise RunError(str(error)) from error
+    return model

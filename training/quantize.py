@@ -39,7 +39,7 @@ from training.calibration import (
     Pool,
 )
 from training.edgetpu_report import compiled_path
-from training.finished_run import FinishedRun, QuantizationError, RunError, read_run
+from training.finished_run import EPOCHS, FinishedRun, QuantizationError, RunError, read_run
 from training.layer_errors import layer_errors, table, write_layers
 from training.metrics import ConfusionMatrix, labels_from_logits
 from training.model import build, PRESETS
@@ -305,6 +305,14 @@ def main(argv: list[str] | None = None) -> int:
     source.add_argument('--untrained', choices=sorted(PRESETS), metavar='PRESET',
                         help='a network without training, to measure its time and mapping: '
                              f'{", ".join(sorted(PRESETS))}')
+    parser.add_argument('--epoch', choices=EPOCHS, default='best',
+                        help='of the run: the best one by its validation sets, or the last one, '
+                             'where those do not show all that was trained (default: %(default)s)')
+    parser.add_argument('--before', type=Path, metavar='RUN',
+                        help='with --epoch last: the run that it started from, to take the mean '
+                             'of the weights of both')
+    parser.add_argument('--share', type=float, default=0.3, metavar='NUMBER',
+                        help='weight of --before in that mean (default: %(default)s)')
     parser.add_argument('--output', type=Path, required=True, help='the .tflite file to write')
     parser.add_argument('--data', type=Path,
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
@@ -346,6 +354,10 @@ def _run(args: argparse.Namespace) -> None:
         raise QuantizationError(f'--output: found {str(args.output)!r}, expected a .tflite name.')
     if args.frames < 1:
         raise QuantizationError(f'--frames: found {args.frames}, expected at least 1.')
+    if args.before and (args.epoch != 'last' or not 0 < args.share < 1):
+        raise QuantizationError(
+            f'--before: found --epoch {args.epoch} and --share {args.share}, expected --epoch '
+            'last and a share above 0 and below 1.')
     if args.layers and args.layers.suffix not in ('.csv', '.json'):
         raise QuantizationError(
             f'--layers: found {str(args.layers)!r}, expected a .csv or .json name.')
@@ -357,7 +369,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.untrained:
         _write_untrained(args.untrained, args.output)
         return
-    run = read_run(args.run)
+    run = read_run(args.run, args.epoch, args.before, args.share)
     taxonomy = datasets.load_taxonomy(run.taxonomy)
     input_hw = tuple(run.model.input_shape[1:3])
     calibrate = args.calibrate or list(run.train_sets)

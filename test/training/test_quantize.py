@@ -389,6 +389,10 @@ def test_labels_do_not_depend_on_the_temperature(run_folder: Path, tmp_path: Pat
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'--output': 'model.h5'}, "--output: found 'model.h5', expected a .tflite name"),
     ({'--frames': '0'}, '--frames: found 0, expected at least 1'),
+    ({'--before': 'runs/a'},
+     '--before: found --epoch best and --share 0.3, expected --epoch last'),
+    ({'--before': 'runs/a', '--epoch': 'last', '--share': '1'},
+     '--before: found --epoch last and --share 1.0, expected --epoch last and a share above 0'),
     ({'--layers': 'a.txt'}, "--layers: found 'a.txt', expected a .csv or .json name"),
     ({'--temperature': 'hot'}, "--temperature: found 'hot', expected none, auto or a number"),
     ({'--temperature': 'nan'}, 'temperature: found nan, expected a finite number above 0'),

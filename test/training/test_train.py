@@ -32,9 +32,10 @@ from training.averaging import WeightAverage  # noqa: E402
 from training.config import Config, Phase, load_config  # noqa: E402
 from training.datasets import SyntheticDrive  # noqa: E402
 from training.faults import TrainingError  # noqa: E402
+from training.finished_run import RunError, read_run  # noqa: E402
 from training.metrics import ConfusionMatrix, labels_from_logits  # noqa: E402
-from training.model import Architecture, deployable  # noqa: E402
-from training.optimization import build_trainable  # noqa: E402
+from training.model import Architecture, build, deployable  # noqa: E402
+from training.optimization import build_trainable, last_epoch  # noqa: E402
 from training.run import COLUMNS, Run  # noqa: E402
 from training.train import Trainer, main, score, train  # noqa: E402
 from training.validation import chosen_by, marked_iou  # noqa: E402
@@ -335,6 +336,47 @@ def test_run_stops_when_nothing_gets_better(
     assert (run.best_epoch, run.epoch) == (2, 4)
     assert 'stopping early: no better epoch than 2 in 2 epochs' in capsys.readouterr().out
     assert train(config, None, tmp_path, []).epoch == 4
+
+
+def test_the_last_epoch_can_be_deployed_instead_of_the_best(
+    finished: Path, tmp_path: Path,
+) -> None:
+    folder = tmp_path / 'run'
+    shutil.copytree(finished, folder)
+    with np.load(folder / 'checkpoint.npz') as stored:
+        arrays = {name: stored[name] + 1 if name[0] in 'av' else stored[name] for name in stored}
+    np.savez(folder / 'checkpoint.npz', **arrays)
+    best, last = read_run(folder), read_run(folder, 'last')
+    assert 'epoch' not in best.provenance and last.provenance['epoch'] == 'last'
+    trained = last_epoch(folder)[1]
+    assert last.model.input_shape == best.model.input_shape
+    for layer in last.model.layers:
+        for index, weight in enumerate(layer.get_weights()):
+            np.testing.assert_array_equal(
+                weight, trained.get_layer(layer.name).get_weights()[index])
+    assert (best.model.get_layer('head_logits').get_weights()[0]
+            != last.model.get_layer('head_logits').get_weights()[0]).all()
+    mean = read_run(folder, 'last', finished, 0.25)
+    assert mean.provenance['mean_with'] == {finished.as_posix(): 0.25}
+    before = read_run(finished, 'last').model.get_weights()
+    for mine, other, both in zip(last.model.get_weights(), before, mean.model.get_weights(),
+                                 strict=True):
+        np.testing.assert_allclose(both, 0.75 * mine + 0.25 * other, rtol=1e-5, atol=1e-6)
+    described = json.loads((folder / 'config.json').read_text())
+    wider = described['config']['architecture'] = {
+        **described['config']['architecture'], 'head_width': 24}
+    network = build(Architecture(**{name: tuple(value) if isinstance(value, list) else value
+                                    for name, value in wider.items()}), (32, 32), boosters=True)
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'config.json').write_text(json.dumps(described))
+    np.savez(other / 'checkpoint.npz',
+             **{f'v{index}': value for index, value in enumerate(network.get_weights())})
+    with pytest.raises(RunError, match=r'other: found another architecture than that of .*run'):
+        read_run(folder, 'last', other, 0.25)
+    (folder / 'checkpoint.npz').unlink()
+    with pytest.raises(RunError, match=r'checkpoint\.npz is missing; expected a run folder with'):
+        read_run(folder, 'last')
 
 
 def test_start_from_another_run_with_other_classes(
