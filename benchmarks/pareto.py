@@ -4,7 +4,7 @@ Accuracy against time: several widths and input sizes, all trained on one equal,
     python benchmarks/pareto.py --data FOLDER --runs FOLDER --json docs/figures/pareto.json
 
 Each width is trained on small inputs first, and from there on at each of the deployed sizes, as
-the shipped models were (``training.train``), with the losses and views of the shipped default;
+the shipped models were (``training.train``), with the losses and views of ``road_256x512_calm``;
 then quantized and scored on validation data (``training.quantize``), by the commands that a user
 would type. In the end the int8 models and the untrained ``original`` network take turns on the
 CPU. Everything that is there already in the runs' folder is taken as it is, so a stopped study
@@ -59,11 +59,11 @@ def equal_config(width: str, images: int) -> Config:
     """
     Return what all networks have in common.
 
-    The shipped default's, but from fresh weights, on the data that the first of its runs had, and
+    What ``road_256x512_calm`` has, but from fresh weights, on the data that the first run had, and
     with weights averaged over fewer steps, because there are fewer.
     """
     return dataclasses.replace(
-        load_config(CONFIGS / 'road_256x512.py'), architecture=PRESETS[width], init='',
+        load_config(CONFIGS / 'road_256x512_calm.py'), architecture=PRESETS[width], init='',
         train=load_config(CONFIGS / 'road_256x512_start.py').train, images_per_epoch=images,
         ema_decay=0.98)
 

@@ -35,6 +35,10 @@ def test_every_shipped_model_can_be_rebuilt(name: str, capsys: pytest.CaptureFix
     provenance = json.loads(contract.read_text())['provenance']
     assert ('--calibration auto' in lines[-2]) == ('calibrations_tried' in provenance)
     assert ('--temperature auto' in lines[-2]) == ('temperature' in provenance)
+    assert ('--epoch last' in lines[-2]) == ('epoch' in provenance)
+    assert ('--before' in lines[-2]) == ('mean_with' in provenance)
+    for before, share in provenance.get('mean_with', {}).items():
+        assert f'--before {before} --share {share}' in lines[-2]
 
 
 @pytest.mark.parametrize('name', rebuild.shipped())

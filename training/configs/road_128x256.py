@@ -1,7 +1,7 @@
 """
 The shipped road model for the slowest machines: a quarter of the pixels and of the time.
 
-The weights of ``road_256x512``, trained on at the smaller size with views as calm.
+The weights of ``road_256x512_calm``, trained on at the smaller size with views as calm.
 
     python -m training.rebuild road_128x256 --data FOLDER --output FOLDER
 
@@ -24,7 +24,7 @@ CONFIG = Config(
     validate=('camvid:val', 'idd_lite:val'),
     images_per_epoch=3200, learning_rate=0.02, warmup_steps=100, sequence_balance=0.7,
     booster_weight=0.2, weight_decay=2e-4, ohem_threshold=0.9, jaccard_weight=1.0,
-    ema_decay=0.998, precision='mixed_bfloat16', seed=3, init='runs/road_256x512',
+    ema_decay=0.998, precision='mixed_bfloat16', seed=3, init='runs/road_256x512_calm',
     augmentation=Augmentation(
         scale=(0.9, 1.4), aspect=1.2, rotation_deg=3.0, colour=0.6, blur=0.05, noise=0.15,
         cutout=0.1, shadow=0.25, fog=0.05, glare=0.05, night=0.1, motion=0.05, coarse=0.05,
