@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import faulthandler
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Protocol
 
@@ -31,6 +32,10 @@ from bisenet_ros.memory import keep_freed_memory
 
 #: Longest time between a signal and the moment the loop sees it.
 POLL_S = 0.2
+
+#: How long a node may take to end, which promises two seconds. One that hangs in its middleware,
+#: with Python's lock held, is then ended with the stacks of its threads on stderr.
+LONGEST_END_S = 8.0
 
 #: Set by the first signal: work that takes long looks at it.
 stopping = threading.Event()
@@ -192,13 +197,26 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     finally:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, signal.SIG_IGN)
-        if node is not None:
-            node.end()
-        executor.shutdown()
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        with _in_time():
+            if node is not None:
+                node.end()
+            executor.shutdown()
+            if node is not None:
+                node.destroy_node()
+            rclpy.try_shutdown()
     return 0
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """End the process, with exit code 1, where what is inside takes ``LONGEST_END_S``."""
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # without a stderr: unwatched
+        # Its thread needs no lock of Python's.
+        faulthandler.dump_traceback_later(LONGEST_END_S, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _complain(error: Exception | str) -> None:

@@ -120,3 +120,45 @@ def test_replay(start, peer, number):
     peer.wait_for(lambda: images, 'a frame')
 
     end([(node, (number, number))])
+
+
+HANGING = """
+import ctypes
+import sys
+
+from rclpy.node import Node
+
+from bisenet_ros import process
+
+
+class Hanging(Node):
+    finished = False
+
+    def __init__(self):
+        super().__init__('hanging')
+
+    def begin(self):
+        print('begun', flush=True)
+
+    def end(self):
+        ctypes.PyDLL(None).pause()  # which keeps Python's lock
+
+
+process.LONGEST_END_S = 0.5
+sys.exit(process.run(Hanging))
+"""
+
+
+def test_one_that_hangs_in_its_middleware_ends_and_tells_where(start, tmp_path):
+    program = tmp_path / 'hanging.py'
+    program.write_text(HANGING)
+    node = start(program)
+    node.wait_for_line('begun')
+
+    sent_s = time.monotonic()
+    node.send(signal.SIGTERM)
+
+    assert node.wait() == 1
+    assert time.monotonic() - sent_s < LIMIT_S
+    assert 'Timeout (0:00:00.500000)!' in node.output
+    assert 'hanging.py", line 20 in end' in node.output
