@@ -59,7 +59,8 @@ class Child:
     A tool of this package in a process of its own, whose output is passed on and remembered.
 
     The process has a session of its own, so that a Ctrl-C reaches it once and through ``stop``,
-    and is told to end by the kernel should this one be killed.
+    and is killed by the kernel should this one be: a node that publishes to a process that was
+    killed may hang in its middleware, where a request to end does not reach it.
     """
 
     def __init__(self, tool: str, *arguments: str) -> None:
@@ -67,7 +68,7 @@ class Child:
         command = [sys.executable, '-m', f'bisenet_ros.{tool}', *arguments]
         # Not a `preexec_fn`: Python code between fork and exec may deadlock beside DDS's threads.
         if (setpriv := shutil.which('setpriv')) is not None:
-            command = [setpriv, '--pdeathsig', 'TERM', *command]
+            command = [setpriv, '--pdeathsig', 'KILL', *command]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors='replace', start_new_session=True,

@@ -224,7 +224,9 @@ class Peer:
         rclpy.try_shutdown(context=self.context)
 
     def forget(self) -> None:
-        """Take down every publisher and subscription that tests made."""
+        """Take down every timer, publisher and subscription that tests made."""
+        for timer in list(self.node.timers):
+            self.node.destroy_timer(timer)
         for subscription in list(self.node.subscriptions):
             self.node.destroy_subscription(subscription)
         for publisher in list(self.node.publishers):
