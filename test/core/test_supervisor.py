@@ -203,18 +203,16 @@ def test_model_that_is_mended_is_served_after_the_longest_pause(supervised, monk
 
 
 def test_refused_model_makes_later_pauses_no_longer(supervised, monkeypatch):
-    monkeypatch.setattr(supervisor, 'BACKOFF_S', (0.01, 0.5))
+    monkeypatch.setattr(supervisor, 'BACKOFF_S', (0.01, 0.05))
     monkeypatch.setattr(supervisor, 'SOUND_S', 0.0)
     bench = Bench(ModelError('x.tflite: too new.'))
     engine = supervised(bench, Fake('cpu'))
     wait_until(lambda: engine.device == 'usb:0')
+    monkeypatch.setattr(supervisor, 'BACKOFF_S', (0.01, 60.0))
     bench.devices[0].error = DeviceError('usb:0: broke.')
-    lost = time.monotonic()
     engine.run(IMAGE)
 
-    wait_until(lambda: engine.status.restarts == 1)
-
-    assert time.monotonic() - lost < 0.4
+    wait_until(lambda: engine.status.restarts == 1)  # far sooner than the longest pause
 
 
 class Loading(Fake):
@@ -614,8 +612,14 @@ def test_isolated_cpu_stands_in_and_comes_back_too(stand_in, load):
 
     serves_right(segmenter)
     os.kill(cpu, signal.SIGKILL)
-    wait_until(lambda: any('SIGKILL' in text for text in texts(segmenter.take_events())))
-    wait_until(lambda: 'cpu is in service again.' in texts(segmenter.take_events()))
+    told = []
+
+    def back():
+        told.extend(texts(segmenter.take_events()))
+        return 'cpu is in service again.' in told
+
+    wait_until(back)
+    assert any('SIGKILL' in text for text in told)
 
     serves_right(segmenter, 1)
 
@@ -640,7 +644,7 @@ FAULTS = (
 
 @pytest.mark.parametrize(('words', 'fault', 'limit_s'), FAULTS, ids=[f[0] for f in FAULTS])
 def test_auto_loses_no_frame_and_returns(stand_in, load, words, fault, limit_s):
-    segmenter = in_service(load(inference_timeout_s=1.0))
+    segmenter = in_service(load(inference_timeout_s=1.0 if words == 'hang' else 20.0))
     segmenter.take_events()
     stand_in.behave(words)
     started = time.monotonic()
@@ -666,7 +670,7 @@ def test_auto_loses_no_frame_and_returns(stand_in, load, words, fault, limit_s):
 @pytest.mark.parametrize(('words', 'fault', 'limit_s'), FAULTS, ids=[f[0] for f in FAULTS])
 def test_explicit_device_reports_lost_frames_and_returns(
         stand_in, load, words, fault, limit_s):
-    segmenter = load(device='usb', inference_timeout_s=0.5)
+    segmenter = load(device='usb', inference_timeout_s=0.5 if words == 'hang' else 20.0)
     segmenter.take_events()
     stand_in.behave(words)
     started = time.monotonic()
@@ -740,7 +744,8 @@ def test_missing_library_is_the_cause(stand_in, load):
 ])
 def test_explicit_device_that_does_not_serve_is_refused(
         stand_in, load, monkeypatch, words, error, why):
-    monkeypatch.setattr('bisenet_ros.core.engines.FIRST_RUN_S', 1.0)
+    if words == 'hang':
+        monkeypatch.setattr('bisenet_ros.core.engines.FIRST_RUN_S', 1.0)
     stand_in.behave(words)
 
     with pytest.raises(error, match=why):

@@ -1,31 +1,13 @@
 """A ROS domain of this test session's own, and skips where a room's data is absent."""
 
-import contextlib
-import fcntl
 import os
 import socket
-from pathlib import Path
 
 import pytest
-from harness import CLIPS, DATA, NodeProcess, Peer, load_transport
+from harness import CLIPS, DATA, NodeProcess, Peer, load_transport, sweep_shared_memory
 
 #: ROS_DOMAIN_ID: 0 to 101 keep clear of Linux's ephemeral ports; 0 is where users are.
 DOMAINS = range(1, 101)
-
-
-def sweep_shared_memory() -> None:
-    """
-    Remove what killed processes left of Fast DDS in shared memory, as ``fastdds shm clean`` does.
-
-    A killed node leaves 17 MB of memory there, and now and then a lock file that makes whoever
-    gets its port next deaf for good (eProsima/Fast-DDS issue 5469).
-    """
-    for lock in Path('/dev/shm').glob('fastrtps_*_[es]l'):
-        with contextlib.suppress(OSError), lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or somebody uses it
-            if lock.name.endswith('_el'):  # which a port that is in use holds, whatever its other
-                lock.with_name(lock.name[:-3]).unlink(missing_ok=True)
-            lock.unlink()
 
 
 def free_domain(beside: str = '') -> int:
@@ -50,6 +32,23 @@ if os.environ.get('ROS_DISTRO') == 'humble':  # which does not know the newer va
     os.environ['ROS_LOCALHOST_ONLY'] = '1'
 else:
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == 'call' and report.failed:
+        item.stash[FAILED] = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    """Behind a test that failed, make its module's nodes and peer anew: who knows their state."""
+    if item.stash.get(FAILED, False):
+        item.session._setupstate.teardown_exact(item.session)
 
 
 @pytest.fixture(scope='session', autouse=True)

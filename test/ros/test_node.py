@@ -541,15 +541,18 @@ def test_max_rate(peer, node, set_live, frame):
     before = settled_counts(peer, diagnostics)
     started_s, seen = time.monotonic(), len(masks)
 
-    while time.monotonic() < started_s + 2:
+    def ten_more():
         camera.publish(peer.image(small))
         peer.spin_for(0.03)
+        return len(masks) >= seen + 10
+
+    peer.wait_for(ten_more, 'ten masks')
 
     lasted_s = time.monotonic() - started_s
     gained = {name: count - before[name]
               for name, count in settled_counts(peer, diagnostics).items()}
-    assert 3 <= len(masks) - seen <= 5 * lasted_s + 2
-    assert gained['skipped by max_rate_hz'] > gained['published']
+    assert len(masks) - seen <= 5 * lasted_s + 2
+    assert gained['skipped by max_rate_hz'] > 0
 
 
 def test_settings_change_between_frames_and_never_within(peer, node, set_live, frame):

@@ -107,13 +107,12 @@ def test_it_loops(peer, start, folder):
 def test_rate(peer, start, folder, rate_hz):
     start('replay', params={'source': str(folder), 'rate_hz': rate_hz}, remap=REMAP)
     images = peer.watch(Image, IMAGE_TOPIC, DEEP)
-    peer.wait_for(lambda: images, 'the first picture')
-    started_s, seen = time.monotonic(), len(images)
 
-    peer.spin_for(1.5)
+    peer.wait_for(lambda: len(images) > 5 + rate_hz, 'pictures')
 
-    rate = (len(images) - seen) / (time.monotonic() - started_s)
-    assert rate == pytest.approx(rate_hz, rel=0.3)
+    # Most of them: it does not hurry after what a busy machine has held up.
+    period_s = np.median(np.diff([stamp_ns(image) for image in images])) * 1e-9
+    assert period_s == pytest.approx(1 / rate_hz, rel=0.3)
 
 
 def test_the_drive_is_the_same_with_the_same_seed(peer, start):
@@ -211,6 +210,7 @@ class Pass:
 def run_replay(monkeypatch, play):
     """Run the node here, as its process does; return the exit code."""
     monkeypatch.setattr(replay, 'open_source', lambda *args: Pass(play))
+    monkeypatch.setattr(process, 'LONGEST_END_S', 600.0)  # it would end pytest
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     process.stopping.clear()
     try:

@@ -248,7 +248,10 @@ def test_ctrl_c_ends_a_run_with_one_line(config_path: Path, tmp_path: Path) -> N
         time.sleep(0.01)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # or it trains on beside all other tests
     assert process.returncode == 130, errors[-2000:]
     ours = [line for line in errors.splitlines() if 'epoch' in line]
     assert len(ours) == 1 and 'Traceback' not in errors
