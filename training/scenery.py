@@ -18,13 +18,17 @@ Image = npt.NDArray[np.uint8]
 #: Roads of fewer rows than this share of the view get no paint.
 SHORTEST_ROAD = 0.1
 
+#: How far from what is no road lines are drawn, in widths of the view at its lower edge: those
+#: along a kerb are real, and tell where the road ends.
+VERGE = 0.12
+
 
 def markings(view: Image, ids: Image, rng: np.random.Generator, road: int) -> None:
     """
     Paint lines, bars and crossings on the road and change its tone beside a line.
 
-    Labels stay: a line, and asphalt of another age behind it, do not end a road. Pixels are placed
-    on a plane that vanishes where the road does.
+    Labels stay: a line amid a road, and asphalt of another age behind it, do not end it. Pixels
+    are placed on a plane that vanishes where the road does.
 
     Parameters
     ----------
@@ -49,6 +53,7 @@ def markings(view: Image, ids: Image, rng: np.random.Generator, road: int) -> No
     across = (x - vanishing_x) / nearness + vanishing_x
     paint = np.zeros((height, width), np.float32)
     beside = np.zeros((height, width), bool)
+    inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3) > VERGE * width * nearness
     for _ in range(rng.integers(1, 4)):
         place, thickness = rng.uniform(-0.6, 1.6) * width, rng.uniform(0.006, 0.03) * width
         line = np.clip((thickness / 2 - np.abs(across - place)) * nearness + 0.5, 0, 1)
@@ -58,7 +63,10 @@ def markings(view: Image, ids: Image, rng: np.random.Generator, road: int) -> No
         elif rng.random() < 0.5:  # a broken one
             period, share, phase = rng.uniform(0.4, 2.0), rng.uniform(0.3, 0.6), rng.random()
             line *= (distance / period + phase) % 1 < share
-        paint = np.maximum(paint, line)
+        drawn = line * inside
+        if drawn.sum() < 0.5 * line[mask].sum():  # it runs along the edge
+            continue
+        paint = np.maximum(paint, drawn)
         beside |= (across > place) if rng.random() < 0.5 else (across < place)
     if rng.random() < 0.3:  # a stop line or a crossing
         first = rng.uniform(1, 5)
@@ -73,7 +81,7 @@ def markings(view: Image, ids: Image, rng: np.random.Generator, road: int) -> No
     colour = np.array((255, rng.uniform(150, 215), rng.uniform(0, 110)) if rng.random() < 0.5
                       else (255, 255, 255), np.float32) * light
     if rng.random() < 0.6:
-        asphalt[beside[mask]] *= rng.uniform(0.6, 1.4) * np.exp(rng.uniform(-0.06, 0.06, 3))
+        asphalt[beside[mask]] *= rng.uniform(0.75, 1.3) * np.exp(rng.uniform(-0.06, 0.06, 3))
     view[mask] = np.clip(asphalt * (1 - cover) + colour * cover, 0, 255).astype(np.uint8)
 
 
