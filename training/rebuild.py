@@ -27,16 +27,16 @@ RUNS = Path('runs')
 #: How long a step may take to end after a Ctrl-C, in seconds.
 STOP_S = 20.0
 
-#: What a run labels for those that come after it, into its folder ``PSEUDO_LABELS``; of videos
-#: every second frame. Left out: a clip whose bonnet that run takes for road.
-UNLABELLED = {'road_256x512_drives': (
-    'idd_lite/unlabelled', 'clips/carnd_solidWhiteRight_960x540_25fps_221f.mp4')}
+#: What a run labels for those after it that ask for it, into its folder ``PSEUDO_LABELS``; of
+#: videos every second frame. Left out: a clip whose bonnet these runs take for road.
+UNLABELLED = dict.fromkeys(('road_256x512_drives', 'road_256x512_calm'), (
+    'idd_lite/unlabelled', 'clips/carnd_solidWhiteRight_960x540_25fps_221f.mp4'))
 PSEUDO_LABELS = 'pseudo_labels'
 
-#: What ships as the mean of the weights after its last epoch and those it started from, which have
-#: this share in it. Its validation sets show neither own vehicles nor other paint: by them alone
-#: its epochs are alike.
-SHARE_BEFORE = {'road_256x512': 0.3}
+#: What ships as the mean of the weights after its last epoch and after an earlier run's, and which
+#: share the latter have in it. Its validation sets show neither own vehicles nor other paint: by
+#: them alone its epochs are alike.
+MEAN_WITH = {'road_256x512': ('road_256x512_calm', 0.3)}
 
 #: Reported, never chosen on.
 TEST = ('camvid:test',)
@@ -72,18 +72,22 @@ def chain(name: str) -> list[str]:
 def commands(name: str, data: Path, output: Path) -> list[list[str]]:
     """Return what is run, one after the other, as the arguments behind ``python -m``."""
     runs = []
-    for stage in chain(name):
+    stages = chain(name)
+    asked = {spec for stage in stages for spec, _ in load_config(CONFIGS / f'{stage}.py').train}
+    for stage in stages:
         runs.append(['training.train', '--config', str(CONFIGS / f'{stage}.py'),
                      '--data', str(data), '--run', str(RUNS / stage)])
         labels = RUNS / stage / PSEUDO_LABELS
-        if stage in UNLABELLED and not labels.is_dir():
+        if (stage in UNLABELLED and f'ids:{labels.as_posix()}' in asked
+                and not labels.is_dir()):
             runs.append(['training.pseudo_labels', '--run', str(RUNS / stage), '--data', str(data),
                          '--images', *UNLABELLED[stage], '--every', '2', '--output', str(labels)])
     validate = load_config(CONFIGS / f'{name}.py').validate
     model = str(output / f'{name}.tflite')
     mean = ()
-    if share := SHARE_BEFORE.get(name):
-        mean = ('--epoch', 'last', '--before', str(RUNS / chain(name)[-2]), '--share', str(share))
+    if name in MEAN_WITH:
+        before, share = MEAN_WITH[name]
+        mean = ('--epoch', 'last', '--before', str(RUNS / before), '--share', str(share))
     return [*runs,
             ['training.quantize', '--run', str(RUNS / name), '--data', str(data), *mean,
              '--output', model, '--calibration', 'auto', '--temperature', 'auto',
