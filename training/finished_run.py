@@ -60,7 +60,7 @@ def read_run(
         One of ``EPOCHS``: whether the model is ``best.keras``, or that of the last epoch, which
         the provenance then tells.
     before : Path, optional
-        With ``epoch`` ``last``: the run that it started from. The model is then the weighted mean
+        With ``epoch`` ``last``: a run that it descends from. The model is then the weighted mean
         of both after their last epochs (Wortsman et al., Robust fine-tuning of zero-shot models,
         2022): what was learnt since, with less of what was lost since.
     share : float

@@ -309,7 +309,7 @@ def main(argv: list[str] | None = None) -> int:
                         help='of the run: the best one by its validation sets, or the last one, '
                              'where those do not show all that was trained (default: %(default)s)')
     parser.add_argument('--before', type=Path, metavar='RUN',
-                        help='with --epoch last: the run that it started from, to take the mean '
+                        help='with --epoch last: a run that it descends from, to take the mean '
                              'of the weights of both')
     parser.add_argument('--share', type=float, default=0.3, metavar='NUMBER',
                         help='weight of --before in that mean (default: %(default)s)')
