@@ -50,6 +50,9 @@ from training.tflite_file import TfliteError
 
 INPUT_SCALE = 1 / 255
 
+#: Of the earlier run in a mean of weights.
+SHARE = 0.3
+
 #: Frames on which plans of calibration, or layers, are compared.
 HELD_OUT, LAYER_FRAMES = 60, 8
 
@@ -311,8 +314,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--before', type=Path, metavar='RUN',
                         help='with --epoch last: a run that it descends from, to take the mean '
                              'of the weights of both')
-    parser.add_argument('--share', type=float, default=0.3, metavar='NUMBER',
-                        help='weight of --before in that mean (default: %(default)s)')
+    parser.add_argument('--share', type=float, metavar='NUMBER',
+                        help=f'weight of --before in that mean (default: {SHARE})')
     parser.add_argument('--output', type=Path, required=True, help='the .tflite file to write')
     parser.add_argument('--data', type=Path,
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
@@ -354,10 +357,16 @@ def _run(args: argparse.Namespace) -> None:
         raise QuantizationError(f'--output: found {str(args.output)!r}, expected a .tflite name.')
     if args.frames < 1:
         raise QuantizationError(f'--frames: found {args.frames}, expected at least 1.')
-    if args.before and (args.epoch != 'last' or not 0 < args.share < 1):
+    share = SHARE if args.share is None else args.share
+    if args.before and (args.epoch != 'last' or not 0 < share < 1):
         raise QuantizationError(
-            f'--before: found --epoch {args.epoch} and --share {args.share}, expected --epoch '
-            'last and a share above 0 and below 1.')
+            f'--before: found --epoch {args.epoch} and --share {share}, expected --epoch last and '
+            'a share above 0 and below 1.')
+    if args.share is not None and not args.before:
+        raise QuantizationError('--share: found no --before, whose weight it is; name that run.')
+    if args.untrained and args.epoch != 'best':
+        raise QuantizationError(
+            f'--epoch: found {args.epoch!r}, expected none beside --untrained, which has none.')
     if args.layers and args.layers.suffix not in ('.csv', '.json'):
         raise QuantizationError(
             f'--layers: found {str(args.layers)!r}, expected a .csv or .json name.')
@@ -369,7 +378,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.untrained:
         _write_untrained(args.untrained, args.output)
         return
-    run = read_run(args.run, args.epoch, args.before, args.share)
+    run = read_run(args.run, args.epoch, args.before, share)
     taxonomy = datasets.load_taxonomy(run.taxonomy)
     input_hw = tuple(run.model.input_shape[1:3])
     calibrate = args.calibrate or list(run.train_sets)

@@ -393,6 +393,7 @@ def test_labels_do_not_depend_on_the_temperature(run_folder: Path, tmp_path: Pat
      '--before: found --epoch best and --share 0.3, expected --epoch last'),
     ({'--before': 'runs/a', '--epoch': 'last', '--share': '1'},
      '--before: found --epoch last and --share 1.0, expected --epoch last and a share above 0'),
+    ({'--share': '0.5'}, '--share: found no --before, whose weight it is'),
     ({'--layers': 'a.txt'}, "--layers: found 'a.txt', expected a .csv or .json name"),
     ({'--temperature': 'hot'}, "--temperature: found 'hot', expected none, auto or a number"),
     ({'--temperature': 'nan'}, 'temperature: found nan, expected a finite number above 0'),
@@ -443,6 +444,16 @@ def test_layers_of_a_single_frame_cost_no_scores(run_folder: Path, tmp_path: Pat
     assert len(layers.read_text().splitlines()) == 4
     told = read_contract(contract_path(output)).provenance
     assert told['calibration'] == '1 whole' and 'synthetic:2:5' in told['road_iou']
+
+
+def test_an_untrained_network_has_no_last_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / 'model.tflite'
+    assert quantize.main(
+        ['--untrained', 'road_tiny', '--epoch', 'last', '--output', str(output)]) == 1
+    assert "--epoch: found 'last', expected none beside --untrained" in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_on_a_full_disk_the_model_before_stays(
