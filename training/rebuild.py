@@ -36,7 +36,8 @@ PSEUDO_LABELS = 'pseudo_labels'
 #: What ships as the mean of the weights after its last epoch and after an earlier run's, and which
 #: share the latter have in it. Its validation sets show neither own vehicles nor other paint: by
 #: them alone its epochs are alike.
-MEAN_WITH = {'road_256x512': ('road_256x512_calm', 0.3)}
+MEAN_WITH = {
+    'road_256x512': ('road_256x512_calm', 0.3), 'road_128x256': ('road_128x256_calm', 0.3)}
 
 #: Reported, never chosen on.
 TEST = ('camvid:test',)
@@ -69,12 +70,19 @@ def chain(name: str) -> list[str]:
     return [*chain(before.name), name]
 
 
+def stages(name: str) -> list[str]:
+    """Return all configurations to train: the chain, behind what its end is a mean with."""
+    own = chain(name)
+    before = chain(MEAN_WITH[name][0]) if name in MEAN_WITH else []
+    return list(dict.fromkeys([*before, *own]))
+
+
 def commands(name: str, data: Path, output: Path) -> list[list[str]]:
     """Return what is run, one after the other, as the arguments behind ``python -m``."""
     runs = []
-    stages = chain(name)
-    asked = {spec for stage in stages for spec, _ in load_config(CONFIGS / f'{stage}.py').train}
-    for stage in stages:
+    asked = {spec for stage in stages(name)
+             for spec, _ in load_config(CONFIGS / f'{stage}.py').train}
+    for stage in stages(name):
         runs.append(['training.train', '--config', str(CONFIGS / f'{stage}.py'),
                      '--data', str(data), '--run', str(RUNS / stage)])
         labels = RUNS / stage / PSEUDO_LABELS
@@ -108,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         steps = commands(args.name, args.data, args.output)
         if not args.dry_run:  # hours before they are needed
-            for place in (place for stage in chain(args.name)
+            for place in (place for stage in stages(args.name)
                           for place in UNLABELLED.get(stage, ())):
                 located(place, args.data)
     except (ConfigError, DatasetError) as error:

@@ -24,7 +24,7 @@ def test_every_shipped_model_can_be_rebuilt(name: str, capsys: pytest.CaptureFix
     assert rebuild.main([name, '--data', 'data', '--output', 'out', '--dry-run']) == 0
     lines = capsys.readouterr().out.splitlines()
     trainings = [line for line in lines if 'training.train ' in line]
-    assert len(trainings) == len(rebuild.chain(name)) >= 1
+    assert len(trainings) == len(rebuild.stages(name)) >= 1
     assert trainings[-1].endswith(f'--run {Path("runs") / name}')
     assert lines[-3] == trainings[-1]
     assert [line.split()[2] for line in lines[-2:]] == ['training.quantize', 'training.evaluate']
@@ -39,6 +39,7 @@ def test_every_shipped_model_can_be_rebuilt(name: str, capsys: pytest.CaptureFix
     assert ('--before' in lines[-2]) == ('mean_with' in provenance)
     for before, share in provenance.get('mean_with', {}).items():
         assert f'--before {before} --share {share}' in lines[-2]
+        assert any(line.endswith(f'--run {before}') for line in trainings)
 
 
 @pytest.mark.parametrize('name', rebuild.shipped())
