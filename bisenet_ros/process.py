@@ -14,7 +14,7 @@ import faulthandler
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Protocol
 
@@ -33,8 +33,8 @@ from bisenet_ros.memory import keep_freed_memory
 #: Longest time between a signal and the moment the loop sees it.
 POLL_S = 0.2
 
-#: How long a node may take to end, which promises two seconds. One that hangs in its middleware,
-#: with Python's lock held, is then ended with the stacks of its threads on stderr.
+#: How long a node may take to end, which promises two seconds. One that hangs, in its middleware
+#: perhaps, is then ended with the stacks of its threads on stderr.
 LONGEST_END_S = 8.0
 
 #: Set by the first signal: work that takes long looks at it.
@@ -138,9 +138,10 @@ def warn_of_unknown_parameters(nodes: Iterable[Node]) -> None:
 
 
 def hold_signals() -> threading.Event:
-    """Take SIGINT and SIGTERM; return ``stopping``, which the first of them sets."""
+    """Take SIGINT and SIGTERM; return ``stopping``, which the first sets, and limit the end."""
     # Not to ignore them from here: Python complains of one that is pending when it is ignored.
     def handle(number: int, frame: FrameType | None) -> None:
+        _limit_end()
         stopping.set()
 
     for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -197,26 +198,25 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     finally:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, signal.SIG_IGN)
-        with _in_time():
+        try:
+            _limit_end()
             if node is not None:
                 node.end()
             executor.shutdown()
             if node is not None:
                 node.destroy_node()
             rclpy.try_shutdown()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
     return 0
 
 
-@contextlib.contextmanager
-def _in_time() -> Iterator[None]:
-    """End the process, with exit code 1, where what is inside takes ``LONGEST_END_S``."""
-    with contextlib.suppress(RuntimeError, ValueError, OSError):  # without a stderr: unwatched
-        # Its thread needs no lock of Python's.
-        faulthandler.dump_traceback_later(LONGEST_END_S, exit=True)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+def _limit_end() -> None:
+    """Let the process end ``LONGEST_END_S`` after the first of these calls, with exit code 1."""
+    if not stopping.is_set():
+        with contextlib.suppress(RuntimeError, ValueError, OSError):  # no stderr: without limit
+            # Its thread needs no lock of Python's.
+            faulthandler.dump_traceback_later(LONGEST_END_S, exit=True)
 
 
 def _complain(error: Exception | str) -> None:

@@ -125,6 +125,7 @@ def test_replay(start, peer, number):
 HANGING = """
 import ctypes
 import sys
+import time
 
 from rclpy.node import Node
 
@@ -139,6 +140,8 @@ class Hanging(Node):
 
     def begin(self):
         print('begun', flush=True)
+        while {begin_hangs}:
+            time.sleep(0.1)
 
     def end(self):
         ctypes.PyDLL(None).pause()  # which keeps Python's lock
@@ -149,9 +152,10 @@ sys.exit(process.run(Hanging))
 """
 
 
-def test_one_that_hangs_in_its_middleware_ends_and_tells_where(start, tmp_path):
+@pytest.mark.parametrize('begin_hangs', [False, True], ids=['end', 'begin'])
+def test_one_that_hangs_ends_and_tells_where(start, tmp_path, begin_hangs):
     program = tmp_path / 'hanging.py'
-    program.write_text(HANGING)
+    program.write_text(HANGING.format(begin_hangs=begin_hangs))
     node = start(program)
     node.wait_for_line('begun')
 
@@ -159,4 +163,5 @@ def test_one_that_hangs_in_its_middleware_ends_and_tells_where(start, tmp_path):
 
     assert node.wait() == 1
     assert 'Timeout (0:00:00.500000)!' in node.output
-    assert 'hanging.py", line 20 in end' in node.output
+    where = 'line 20 in begin' if begin_hangs else 'line 23 in end'
+    assert f'hanging.py", {where}' in node.output
