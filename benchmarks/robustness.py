@@ -26,7 +26,7 @@ from training.augment import Augmentation, random_view
 from training.metrics import ConfusionMatrix
 
 EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted',
-           'markings', 'hood')
+           'markings', 'hood', 'obstacles')
 
 #: Effects that change labels as well.
 VIEWS = {
@@ -39,6 +39,9 @@ VIEWS = {
     'hood': Augmentation(
         scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
         shadow=0, hood=1),
+    'obstacles': Augmentation(
+        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
+        shadow=0, obstacles=1),
 }
 
 Image = npt.NDArray[np.uint8]

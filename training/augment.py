@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from training import appearance, scenery
 from training.datasets import VOID
+from training.obstacles import obstacles
 
 Image = npt.NDArray[np.uint8]
 
@@ -53,6 +54,8 @@ class Augmentation:
         Probability that a part of the own vehicle covers the view's lower edge.
     markings : float
         Probability that the road gets other paint and, beside a line, another tone.
+    obstacles : float
+        Probability that persons, walls or bushes stand near the camera.
 
     """
 
@@ -76,6 +79,7 @@ class Augmentation:
     paste: float = 0.0
     hood: float = 0.0
     markings: float = 0.0
+    obstacles: float = 0.0
 
     def check(self) -> None:
         """
@@ -94,7 +98,7 @@ class Augmentation:
         for name, least, most in (
                 ('aspect', 1, np.inf), ('rotation_deg', 0, 360), ('colour', 0, np.inf),
                 ('perspective', 0, 0.45), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
-                ('markings', 0, 1),
+                ('markings', 0, 1), ('obstacles', 0, 1),
                 *((name, 0, 1) for name in EFFECTS)):
             found = getattr(self, name)
             if not least <= found <= most or not np.isfinite(found):
@@ -138,7 +142,7 @@ def random_view(
     donor : (uint8[h, w, 3], uint8[h, w]), optional
         Another frame with its labels, for ``tone`` and ``paste``.
     background : int
-        Id of what ``hood`` puts into the view.
+        Id of what ``hood`` and ``obstacles`` put into the view.
     road : int
         Id of the class that ``paste`` never takes alone and ``markings`` paints; void where there
         is none.
@@ -156,6 +160,8 @@ def random_view(
         scenery.markings(view, ids, rng, road)
     if donor is not None and rng.random() < settings.paste:
         scenery.paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng, road)
+    if settings.obstacles and rng.random() < settings.obstacles:
+        obstacles(view, ids, background, rng, road)
     if settings.hood and rng.random() < settings.hood:
         scenery.own_vehicle(view, ids, background, rng)
     return _random_look(view, donor[0] if donor else None, rng, settings), ids

@@ -257,7 +257,7 @@ def test_settings_out_of_their_range_are_refused(changes: dict[str, Any], messag
     ({'colour': -1.0}, 'colour: found -1.0, expected at least 0'),
     ({'perspective': 0.5}, 'perspective: found 0.5, expected 0 to 0.45'),
     *(({name: value}, rf'{name}: found {value}, expected 0 to 1\.')
-      for name in (*EFFECTS, 'tone', 'paste', 'hood', 'markings')
+      for name in (*EFFECTS, 'tone', 'paste', 'hood', 'markings', 'obstacles')
       for value in (-0.1, 1.1, float('nan'))),
 ])
 def test_augmentation_that_draws_no_view_is_refused(
