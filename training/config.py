@@ -150,8 +150,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest, and refuse what cannot be trained."""
+        self._check_names()
         if not self.merge:
-            object.__setattr__(self, 'merge', tuple(range(len(self.training_classes))))
+            object.__setattr__(self, 'merge', self._merge_by_name())
         self._check_classes()
         if not self.phases or not self.train or not self.validate:
             raise ConfigError('phases, train and validate must each name at least one entry.')
@@ -205,11 +206,23 @@ class Config:
                     f'phases: found {phase.epochs} epochs at {phase.input_hw[0]}x'
                     f'{phase.input_hw[1]}, expected at least 1; leave out an empty phase.')
 
-    def _check_classes(self) -> None:
+    def _check_names(self) -> None:
         if len(self.classes) < 2:
             raise ConfigError(
                 f'classes: found {self.classes}, expected at least 2, for a network to tell them '
                 "apart; add 'background', to the taxonomy as well, for what is none of them.")
+        if len(set(self.classes)) < len(self.classes):
+            raise ConfigError(f'classes: found {self.classes}, expected each name once.')
+
+    def _merge_by_name(self) -> tuple[int, ...]:
+        if set(self.classes) != set(self.training_classes):
+            raise ConfigError(
+                f'merge: found none, with classes {self.classes} and a taxonomy of '
+                f'{self.training_classes}, expected the same names in both, or a merge that says '
+                'which deployed class each of the taxonomy becomes.')
+        return tuple(self.classes.index(name) for name in self.training_classes)
+
+    def _check_classes(self) -> None:
         if (len(self.merge) != len(self.training_classes)
                 or not all(0 <= target < len(self.classes) for target in self.merge)):
             raise ConfigError(

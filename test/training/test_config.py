@@ -33,7 +33,9 @@ ROOT = Path(__file__).resolve().parents[2]
     ({'validate': ()}, 'phases, train and validate must each name at least one'),
     ({'taxonomy': 'camvid12'}, "taxonomy: found 'camvid12', expected road, camvid11"),
     ({'taxonomy': 'camvid11'}, r'merge: found \(0, 1, 0, 0\), expected .* for each of .*\'sky\''),
-    ({'merge': ()}, r'merge: found \(0, 1, 2, 3\), expected one deployed class id below 2'),
+    ({'merge': ()}, r"merge: found none, with classes \('background', 'road'\) and a taxonomy of "
+     r"\('background', 'road', 'ground', 'movable'\), expected the same names in both"),
+    ({'classes': ('road', 'road')}, r"classes: found \('road', 'road'\), expected each name once"),
     ({'class_weights': 'rare'}, "class_weights: found 'rare', expected none, inverse_log or"),
     ({'class_weights': (1.0,)}, r'class_weights: found \(1.0,\), expected a number of at least 0'),
     ({'class_weights': (0.0, 0.0)}, 'not all of them 0'),
@@ -139,6 +141,14 @@ def test_shipped_configuration_deploys_road() -> None:
     assert isinstance(config, Config)
     assert config.input_hw == (256, 512)
     assert config.classes[config.merge[1]] == 'road'
+
+
+def test_an_empty_merge_goes_by_names_not_by_places(tmp_path: Path) -> None:
+    (tmp_path / 'mine.json').write_text('["road", "rest", "background"]')
+    config = tiny_config(
+        taxonomy=str(tmp_path / 'mine.json'), classes=('background', 'road', 'rest'), merge=(),
+        architecture=dataclasses.replace(TINY, num_classes=3, booster_classes=0))
+    assert [config.classes[target] for target in config.merge] == ['road', 'rest', 'background']
 
 
 def test_empty_merge_keeps_every_class() -> None:
