@@ -199,6 +199,22 @@ def test_files_of_other_formats_are_refused(tmp_path: Path) -> None:
         open_dataset(SPEC, tmp_path)
 
 
+@pytest.mark.parametrize(('key', 'again', 'said'), [
+    ('images', {'id': 7, 'file_name': 'n/b.jpg'},
+     "found the image id 7 twice, for 'n/a_1.jpg' and 'n/b.jpg'"),
+    ('categories', {'id': 1, 'name': 'car'},
+     "found the category id 1 twice, for 'road' and 'car'")])
+def test_ids_that_stand_for_two_things_are_refused(
+    tmp_path: Path, key: str, again: dict[str, object], said: str,
+) -> None:
+    path = written(tmp_path, (1, [[0, 0, 4, 0, 4, 4]]))
+    content = json.loads(path.read_text())
+    content[key].append(again)
+    write_json(path, content)
+    with pytest.raises(DatasetError, match=rf'coco\.json: {said}, .* give one of them other ids'):
+        open_dataset(SPEC, tmp_path)
+
+
 # -- panoptic ------------------------------------------------------------------------------------
 
 PANOPTIC = 'coco_panoptic:coco.json,images=photos,panoptic=segments,classes=map.json'
@@ -235,6 +251,15 @@ def test_panoptic_faults(tmp_path: Path) -> None:
         open_dataset('coco_panoptic:coco.json,images=photos', tmp_path)
     written(tmp_path, (1, []))
     with pytest.raises(DatasetError, match="an entry lacks 'segments_info', .*open it as coco:"):
+        open_dataset(PANOPTIC, tmp_path)
+
+
+def test_panoptic_annotations_of_one_image_twice_are_refused(tmp_path: Path) -> None:
+    panoptic(tmp_path, (1, 1))
+    content = json.loads((tmp_path / 'coco.json').read_text())
+    content['annotations'].append({'image_id': 7, 'file_name': 'b.png', 'segments_info': []})
+    write_json(tmp_path / 'coco.json', content)
+    with pytest.raises(DatasetError, match="image id 7 twice, for 'a_1.png' and 'b.png', expect"):
         open_dataset(PANOPTIC, tmp_path)
 
 

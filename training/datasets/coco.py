@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +241,38 @@ def entry_faults(path: Path, expected: str) -> Iterator[None]:
 
 def categories_of(request: Request, found: Entry, path: Path, used: set[int]) -> Categories:
     """Return the categories that occur."""
-    names = {each['id']: str(each['name']) for each in entries(found, 'categories', path)
-             if each['id'] in used}
+    listed = entries(found, 'categories', path)
+    check_once(((each['id'], str(each['name'])) for each in listed), path, 'category')
+    names = {each['id']: str(each['name']) for each in listed if each['id'] in used}
     return Categories(names, request.class_map().targets(names, request.spec))
+
+
+def check_once(keys: Iterable[tuple[Any, str]], path: Path, noun: str) -> None:
+    """
+    Refuse ids that stand for two things, as where two exports were joined.
+
+    Parameters
+    ----------
+    keys : iterable of (id, str)
+        Ids, and the names of what has them.
+    path : Path
+        The file, for messages.
+    noun : str
+        What they are ids of.
+
+    Raises
+    ------
+    DatasetError
+        If an id occurs twice.
+
+    """
+    first: dict[Any, str] = {}
+    for key, name in keys:
+        if key in first:
+            raise DatasetError(
+                f'{path}: found the {noun} id {key!r} twice, for {first[key]!r} and {name!r}, '
+                'expected it once: where exports were joined, give one of them other ids.')
+        first[key] = name
 
 
 def left_out(noun: str, lack: str, listed: Sequence[object]) -> tuple[str, ...]:
@@ -256,8 +285,10 @@ def frames_of(
     found: Entry, path: Path, images: Path, labels: Mapping[int | str, Path],
 ) -> list[Frame]:
     """Return the frames of the listed images that have a label file."""
+    listed = entries(found, 'images', path)
+    check_once(((each['id'], each['file_name']) for each in listed), path, 'image')
     frames = []
-    for each in entries(found, 'images', path):
+    for each in listed:
         if each['id'] in labels:
             image = images / each['file_name']
             name = str(Path(each['file_name']).with_suffix(''))
@@ -312,6 +343,8 @@ def coco_panoptic(request: Request) -> FrameDataset:
     with entry_faults(
             path, 'COCO panoptic annotations (for polygons and runs, open it as coco:)'):
         listed = entries(found, 'annotations', path)
+        check_once(((each['image_id'], str(each.get('file_name'))) for each in listed), path,
+                   "annotation's image")
         used = {segment['category_id'] for each in listed for segment in each['segments_info']}
         categories = categories_of(request, found, path, used)
         segments = {each['image_id']: {
