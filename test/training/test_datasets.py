@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,24 @@ def test_a_taxonomy_of_ones_own_needs_a_class_map(tmp_path: Path) -> None:
     write_json(tmp_path / 'map.json', {'road': 'way', 'pavement': None, '*': 'rest'})
     dataset = open_dataset('camvid:val,classes=map.json', tmp_path, own)
     assert dataset.read(0)[1].tolist() == [[1, VOID, 0, VOID]]
+
+
+def test_a_taxonomy_file_may_be_called_as_a_built_in_one(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'camvid', 'a_1', [[3, 4, 0, 11]])
+    write_split(tmp_path / 'camvid', 'val', ['a_1'])
+    write_json(tmp_path / 'map.json', {'road': 'road', '*': 'rest'})
+    own = load_taxonomy(str(write_json(tmp_path / 'road.json', ['rest', 'road'])))
+    dataset = open_dataset('camvid:val,classes=map.json', tmp_path, own)
+    assert dataset.read(0)[1].tolist() == [[1, 0, 0, VOID]]
+    with pytest.raises(UnknownClassError, match="camvid:val: found the class 'sky'"):
+        open_dataset('camvid:val', tmp_path, own)
+
+
+def test_groups_whose_names_are_no_utf_8_are_told_apart_too() -> None:
+    names = [os.fsdecode(f'stra\N{LATIN SMALL LETTER SHARP S}e {n}'.encode('latin-1'))
+             for n in range(200)]
+    assert any('\udcdf' in name for name in names)
+    assert 5 < sum(kept_apart(name) for name in names) < 60
 
 
 def test_a_class_map_goes_before_the_built_in_table(tmp_path: Path) -> None:

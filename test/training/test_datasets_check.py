@@ -296,6 +296,9 @@ def test_sheets_hold_every_tile_and_a_legend(tmp_path: Path) -> None:
     assert sheet.shape[1:] == (1280, 3)
     assert sheet.shape[0] > 3 * 240  # two rows and one
     path = tmp_path / 'sheet.png'
+    # A name that is no UTF-8 would end the process.
+    odd = [tile('stra\udcdfe', scenery(0), np.ones((48, 64), np.uint8), ROAD)]
+    assert contact_sheet([('odd', odd)], ROAD).shape[1:] == (1280, 3)
     save(sheet, path)
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], sheet)
     with pytest.raises(DatasetError, match=r'sheet\.nope: cannot be written'):

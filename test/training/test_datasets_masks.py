@@ -453,6 +453,9 @@ GREYS = [(value, value, value) for value in range(256)]
     ('a.tif', tiff_of(TWO_IDS, 8, 3), 'a colour table'),
     ('a.bmp', bmp_of(TWO_IDS, 1, [(0, 0, 0), (255, 255, 255)]), '1 bit a pixel and a colour'),
     ('a.bmp', bmp_of(TWO_IDS, 8, [(0, 0, 0), (255, 255, 255)]), '8 bits a pixel and a colour'),
+    ('a.pgm', b'P2\n3 2\n1\n0 1 1\n1 0 1\n', 'a largest value of 1'),
+    ('a.pgm', b'P2 # by hand\n# 9 9\n3 2 254 0 1 1 1 0 1', 'a largest value of 254'),
+    ('a.ppm', b'P3\n1 1\n3\n0 1 2\n', 'a largest value of 3'),
     ('a.pgm', b'P4\n3 2\n' + np.packbits(TWO_IDS, axis=1).tobytes(), '1 bit a pixel'),
 ])
 def test_masks_whose_numbers_would_change_are_refused(
@@ -468,6 +471,8 @@ def test_masks_whose_numbers_would_change_are_refused(
     ('a.tif', tiff_of(TWO_IDS, 8, 1)), ('a.tif', tiff_of(TWO_IDS, 8, 1, '>')),
     ('a.bmp', bmp_of(TWO_IDS, 8, GREYS)), ('a.bmp', bmp_of(TWO_IDS, 1, GREYS[:2])),
     ('a.pgm', b'P5\n3 2\n3\n' + TWO_IDS.tobytes()),
+    ('a.pgm', b'P2\n3 2\n255\n0 1 1\n1 0 1\n'),
+    ('a.pgm', b'P2\n3 2\n65535\n0 1 1\n1 0 1\n'),
 ])
 def test_masks_whose_numbers_stay_are_read(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from training.datasets.base import counted
+
+#: Numbers as text (PGM, PPM): width, height and the largest one; comments end with their line.
+_GAP = rb'(?:\s|#[^\r\n]*)+'
+_WRITTEN_OUT = re.compile(rb'P[23]' + 2 * (_GAP + rb'\d+') + _GAP + rb'(\d{1,9})')
 
 #: Of TIFF's first directory (TIFF 6.0, section 8).
 _BITS, _PHOTOMETRIC, _SHORT = 258, 262, 3
@@ -26,6 +31,9 @@ def changed_by_decoder(content: bytes) -> str:
             return _of_bmp(content)
     except struct.error:  # cut off: for the decoder to judge
         return ''
+    if found := _WRITTEN_OUT.match(content):
+        largest = int(found[1])
+        return f'a largest value of {largest}' if largest < 255 else ''
     return '1 bit a pixel' if content.startswith((b'P1', b'P4')) else ''
 
 

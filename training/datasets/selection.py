@@ -30,7 +30,8 @@ def kept_apart(group: str, every: int = EVERY) -> bool:
     are added.
 
     """
-    return zlib.crc32(group.encode()) % every == 0
+    # A file's name need not be UTF-8.
+    return zlib.crc32(group.encode(errors='surrogateescape')) % every == 0
 
 
 def group_of(frame: Frame, by: str) -> str:

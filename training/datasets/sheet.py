@@ -64,6 +64,8 @@ def tile(name: str, rgb: Pixels, labels: Pixels, taxonomy: Taxonomy) -> Tile:
 
 
 def _write(image: Pixels, text: str, left: int, baseline: int) -> None:
+    # A file's name need not be UTF-8; OpenCV would end the process with what is not.
+    text = text.encode(errors='replace').decode()
     cv2.putText(image, text, (left, baseline), _FONT, 0.42, _INK, 1, cv2.LINE_AA)
 
 

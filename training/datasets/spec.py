@@ -8,7 +8,7 @@ from pathlib import Path
 
 from training.datasets.base import DatasetError, OnBad, located
 from training.datasets.classes import ClassMap, read_class_map
-from training.datasets.taxonomy import Taxonomy
+from training.datasets.taxonomy import TAXONOMIES, Taxonomy
 
 _OPTION = re.compile(r',(?=[a-z_]+=)')
 
@@ -32,9 +32,11 @@ class Request:
     def class_map(self, built_in: dict[str, dict[str, str]] | None = None) -> ClassMap:
         """Return the class map of ``classes=FILE`` over a loader's own tables."""
         path = self.option_path('classes')
+        # A file of names may be called as one of ours is.
+        ours = self.taxonomy == TAXONOMIES.get(self.taxonomy.name)
         return ClassMap(
             self.taxonomy, None if path is None else read_class_map(path),
-            (built_in or {}).get(self.taxonomy.name, {}), str(path))
+            (built_in or {}).get(self.taxonomy.name, {}) if ours else {}, str(path))
 
     def number(self, key: str, default: int, least: int) -> int:
         """
