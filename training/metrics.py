@@ -102,12 +102,22 @@ class ConfusionMatrix:
         return float(self.hits().sum() / total) if total else float('nan')
 
 
-def _upsampled(
-    logits: npt.NDArray[np.floating], size_hw: tuple[int, int],
+#: OpenCV 5 takes pictures of at most 128 channels, and data sets have 150 classes.
+CHANNELS_AT_ONCE = 64
+
+
+def upsampled(
+    scores: npt.NDArray[np.floating], size_hw: tuple[int, int],
 ) -> npt.NDArray[np.float32]:
-    upsampled = cv2.resize(
-        np.ascontiguousarray(logits, np.float32), size_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    return upsampled[..., None] if upsampled.ndim == 2 else upsampled
+    """Resize ``float[h, w, C]`` of any number of classes bilinearly to ``float32[H, W, C]``."""
+    scores = np.asarray(scores, np.float32)
+    result = np.empty((*size_hw, scores.shape[-1]), np.float32)
+    for first in range(0, scores.shape[-1], CHANNELS_AT_ONCE):
+        some = np.s_[..., first:first + CHANNELS_AT_ONCE]
+        part = cv2.resize(np.ascontiguousarray(scores[some]), size_hw[::-1],
+                          interpolation=cv2.INTER_LINEAR)
+        result[some] = part.reshape(result[some].shape)
+    return result
 
 
 def labels_from_logits(
@@ -128,15 +138,15 @@ def labels_from_logits(
         Class ids of the bilinearly upsampled logits; ties go to the lower id.
 
     """
-    return _upsampled(logits, size_hw).argmax(-1).astype(np.uint8)
+    return upsampled(logits, size_hw).argmax(-1).astype(np.uint8)
 
 
 def probabilities_from_logits(
     logits: npt.NDArray[np.floating], size_hw: tuple[int, int],
 ) -> npt.NDArray[np.float32]:
     """Return the softmax ``float32[H, W, C]`` of bilinearly upsampled ``float[h, w, C]``."""
-    upsampled = _upsampled(logits, size_hw)
-    powers = np.exp(upsampled - upsampled.max(-1, keepdims=True))
+    scores = upsampled(logits, size_hw)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
@@ -152,8 +162,8 @@ def decision_from_logits(
         Class ids, and the softmax probability of the reported class times 255.
 
     """
-    upsampled = _upsampled(logits, size_hw)
-    labels = upsampled.argmax(-1)
-    best = upsampled.max(-1, keepdims=True)
-    probability = 1 / np.exp(upsampled - best).sum(-1)
+    scores = upsampled(logits, size_hw)
+    labels = scores.argmax(-1)
+    best = scores.max(-1, keepdims=True)
+    probability = 1 / np.exp(scores - best).sum(-1)
     return labels.astype(np.uint8), np.round(probability * 255).astype(np.uint8)

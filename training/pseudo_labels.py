@@ -32,7 +32,7 @@ from training.datasets.own import files_under, sequence_of
 from training.datasets.progress import Progress
 from training.faults import TrainingError
 from training.finished_run import RunError, read_run
-from training.metrics import probabilities_from_logits
+from training.metrics import probabilities_from_logits, upsampled
 from training.model import BOOSTERS, SIZE_MULTIPLE, build, transfer_weights
 from training.optimization import last_epoch
 from training.provenance import commit
@@ -134,8 +134,7 @@ class Teacher:
                 for each in (plain, mirrored[:, ::-1]):
                     sums[head] = sums[head] + probabilities_from_logits(each, size_hw)
         looks = 2 * len(self._networks)
-        return [cv2.resize(each / looks, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-                for each in sums]
+        return [upsampled(each / looks, rgb.shape[:2]) for each in sums]
 
 
 def decided(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from training.augment import whole_view
 from training.datasets import VOID, FrameDataset
 from training.finished_run import FinishedRun, QuantizationError
+from training.metrics import upsampled
 from training.reliability import TemperatureFit, fit_temperature
 
 PIXELS_A_FRAME = 2000
@@ -61,9 +61,8 @@ def sampled_logits(
             if not len(known):
                 continue
             chosen = rng.choice(known, min(PIXELS_A_FRAME, len(known)), replace=False)
-            upsampled = cv2.resize(
-                float_logits(run.model, view), input_hw[::-1], interpolation=cv2.INTER_LINEAR)
-            found.append(upsampled.reshape(len(labels), -1)[chosen])
+            logits = upsampled(float_logits(run.model, view), input_hw)
+            found.append(logits.reshape(len(labels), -1)[chosen])
             truth.append(labels[chosen])
     if not found:
         raise QuantizationError(

@@ -8,7 +8,7 @@ import pytest
 cv2 = pytest.importorskip('cv2', reason='opencv-python-headless is not installed')
 
 from training.metrics import (  # noqa: E402
-    ConfusionMatrix, decision_from_logits, labels_from_logits,
+    ConfusionMatrix, decision_from_logits, labels_from_logits, upsampled,
 )
 
 LABELS = np.array([[0, 0, 1, 1], [1, 1, 2, 255]], np.uint8)
@@ -84,6 +84,18 @@ def test_labels_from_logits_decides_after_upsampling() -> None:
 
 def test_labels_from_logits_ties_go_to_the_lower_id() -> None:
     assert (labels_from_logits(np.zeros((2, 2, 5), np.float32), (4, 4)) == 0).all()
+
+
+@pytest.mark.parametrize('classes', [1, 2, 64, 65, 150, 255])
+def test_any_number_of_classes_is_upsampled_class_by_class(classes: int) -> None:
+    scores = np.random.default_rng(classes).standard_normal((3, 4, classes)).astype(np.float32)
+    found = upsampled(scores, (9, 7))
+    assert found.shape == (9, 7, classes) and found.dtype == np.float32
+    for index in {0, classes // 2, classes - 1}:
+        np.testing.assert_allclose(found[..., index], cv2.resize(
+            np.ascontiguousarray(scores[..., index]), (7, 9), interpolation=cv2.INTER_LINEAR),
+            rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(labels_from_logits(scores, (9, 7)), found.argmax(-1))
 
 
 def test_labels_from_logits_of_one_class() -> None:
