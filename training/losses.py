@@ -46,8 +46,8 @@ def ohem_cross_entropy(
     Average the cross-entropy over hard pixels (online hard example mining).
 
     A pixel is hard when its true class has a probability below ``threshold``; at least the
-    hardest ``kept`` of each image's pixels count. As in CoinCheung/BiSeNet's ``OhemCELoss``, which
-    takes that share over the batch.
+    hardest ``kept`` of each image's pixels count, or all that are labelled where those are fewer.
+    As in CoinCheung/BiSeNet's ``OhemCELoss``, which takes that share over the batch.
 
     Parameters
     ----------
@@ -82,11 +82,15 @@ def ohem_cross_entropy(
     pixels = math.prod(int(side) for side in logits.shape[1:3])
     per_image = max(1, int(pixels * kept))
     by_image = ops.reshape(loss, (-1, pixels))
+    # Void has a loss of 0: of an image with fewer labelled pixels it would be among the hardest.
+    labelled = ops.sum(ops.minimum(
+        ops.sum(ops.reshape(valid, (-1, pixels)), axis=1), float(per_image)))
     enough = count >= ops.cast(ops.shape(by_image)[0] * per_image, 'float32')
     # A branch rather than a choice of values: sorting was half of the loss's time on a CPU, and
     # only a network that is nearly right about everything needs it.
     mean = ops.cond(
-        enough, lambda: mean_hard, lambda: ops.mean(ops.top_k(by_image, per_image)[0]))
+        enough, lambda: mean_hard,
+        lambda: ops.sum(ops.top_k(by_image, per_image)[0]) / ops.maximum(labelled, 1.0))
     return mean * ops.minimum(ops.sum(valid), 1.0)  # 0 for a batch of void alone
 
 

@@ -60,7 +60,8 @@ def reference_ohem(
     hard = loss[loss > -math.log(threshold)]
     if len(hard) >= per_image * len(loss):
         return float(hard.mean())
-    return float(np.mean([np.sort(image.ravel())[-per_image:] for image in loss]))
+    counted = sum(min(per_image, int((image != VOID).sum())) for image in labels)
+    return float(sum(np.sort(image.ravel())[-per_image:].sum() for image in loss) / counted)
 
 
 def test_pixel_loss_equals_the_reference() -> None:
@@ -98,6 +99,17 @@ def test_both_branches_of_ohem_are_tried() -> None:
     loss = reference_pixels(labels, logits)
     assert (loss > -math.log(0.7)).sum() >= 2 * (loss[0].size // 16)
     assert (loss > -math.log(0.01)).sum() < 2 * (loss[0].size // 4)
+
+
+@pytest.mark.parametrize('labelled', [1, 2, 8, 32, 256])
+def test_few_labelled_pixels_weigh_as_many_do(labelled: int) -> None:
+    """The hardest that are kept are of those that have a label: void is not among them."""
+    labels = np.full((1, 16, 32), VOID, np.uint8)
+    labels.ravel()[:labelled] = 1
+    logits = np.zeros((1, 16, 32, 2), np.float32)
+    for threshold in (0.7, 0.4):  # all of them hard, none of them hard
+        assert float(ohem_cross_entropy(labels, logits, threshold=threshold)) == pytest.approx(
+            math.log(2), rel=1e-5)
 
 
 def test_easy_pixels_do_not_count() -> None:
