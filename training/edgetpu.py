@@ -32,6 +32,9 @@ __all__ = ['CompileResult', 'CompilerError', 'Report', 'check_model', 'compile_m
 
 PROGRAM = 'edgetpu_compiler'
 
+#: Of the compiler's output, at the end of a message.
+LINES = 20
+
 
 class CompilerError(RuntimeError):
     """A model was not compiled; the message says what to do."""
@@ -122,18 +125,36 @@ def compile_model(
     if model.compiled:
         raise CompilerError(f'{path}: is compiled already; give the model it was made from.')
     target = compiled_path(path)
+    options = ['-s', *(['-m', str(min_runtime)] if min_runtime is not None else [])]
+    program = shutil.which('docker' if image else PROGRAM)
+    if program is None:
+        raise CompilerError(_absent(path, image, options))
+    try:
+        return _compiled(path, model, program, options, image, timeout_s)
+    except OSError as error:
+        raise CompilerError(
+            f'{target}: cannot be written ({error.strerror}); compile a copy of the model in a '
+            'folder with room that you may write to.') from error
+
+
+def _compiled(
+    path: Path, model: TfliteFile, program: str, options: list[str], image: str | None,
+    timeout_s: float,
+) -> CompileResult:
+    target = compiled_path(path)
     # Beside the model: the result moves into place whole, and docker may share no other folder.
     with tempfile.TemporaryDirectory(prefix='.edgetpu_', dir=path.resolve().parent) as folder:
         work = Path(folder)
         shutil.copyfile(path, work / path.name)
-        text = _run(path, work, image, min_runtime, timeout_s)
+        text, code = _run(path, work, program, options, image, timeout_s)
         log = parse_log(text)
         made = work / target.name
         if not made.is_file():
             raise CompilerError(
                 f'{path}: {PROGRAM} {log.version} made nothing of it: '
-                f'{log.failure or _last_line(text)}; {log.remedy or "see its output above"}.'
-                + _suspects(path))
+                f'{log.failure or "it did not say why"}; '
+                f'{log.remedy or "what it printed is below"}.'
+                + _suspects(path) + ('' if log.failure and log.remedy else _output(text, code)))
         compiled = _verified(made, model, log)
         os.replace(made, target)
     _write_hash(path, target)
@@ -145,13 +166,15 @@ def compile_model(
 
 
 def _run(
-    path: Path, work: Path, image: str | None, min_runtime: int | None, timeout_s: float,
-) -> str:
-    """Return what the compiler printed; its own log file, if it wrote one, behind it."""
-    options = ['-s', *(['-m', str(min_runtime)] if min_runtime is not None else [])]
-    program = shutil.which('docker' if image else PROGRAM)
-    if program is None:
-        raise CompilerError(_absent(path, image, options))
+    path: Path, work: Path, program: str, options: list[str], image: str | None,
+    timeout_s: float,
+) -> tuple[str, int]:
+    """
+    Return what the compiler printed, and its exit code.
+
+    Its own log file, if it wrote one, is behind what it printed.
+
+    """
     command = [program, *options, '-o', str(work), str(work / path.name)]
     if image:
         command = [
@@ -175,7 +198,8 @@ def _run(
             f'docker could not run {PROGRAM} from the image {image!r}: {_last_line(run.stdout)}; '
             f'expected an image with {PROGRAM} on its PATH.')
     log_file = work / f'{path.stem}_edgetpu.log'
-    return run.stdout + (log_file.read_text(errors='replace') if log_file.is_file() else '')
+    return run.stdout + (
+        log_file.read_text(errors='replace') if log_file.is_file() else ''), run.returncode
 
 
 def _absent(path: Path, image: str | None, options: list[str]) -> str:
@@ -198,6 +222,13 @@ def _absent(path: Path, image: str | None, options: list[str]) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else 'it printed nothing'
+
+
+def _output(text: str, code: int) -> str:
+    """Return the end of what the compiler printed, and how it ended."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()][-LINES:]
+    ended = f'by signal {-code}' if code < 0 else f'with exit code {code}'
+    return '\n  '.join([f'\n{PROGRAM} ended {ended}:', *(lines or ['(it printed nothing)'])])
 
 
 def _suspects(path: Path) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import sys
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -1232,7 +1235,35 @@ def test_failure_names_the_checker_s_suspects(workshop: Workshop) -> None:
 
 def test_crash_without_a_word(workshop: Workshop) -> None:
     workshop.install('import os, signal; os.kill(os.getpid(), signal.SIGSEGV)')
-    with pytest.raises(CompilerError, match='made nothing of it: it printed nothing'):
+    with pytest.raises(CompilerError) as caught:
+        compile_model(workshop.model)
+    assert 'made nothing of it: it did not say why; what it printed is below.' in str(caught.value)
+    assert str(caught.value).endswith(
+        '\nedgetpu_compiler ended by signal 11:\n  (it printed nothing)')
+
+
+def test_what_an_unknown_failure_printed_is_told(workshop: Workshop) -> None:
+    workshop.install('print(*range(30), "ERROR: node 17", "Note: see", sep="\\n"); sys.exit(3)')
+    with pytest.raises(CompilerError) as caught:
+        compile_model(workshop.model)
+    head, *lines = str(caught.value).splitlines()
+    assert head.endswith('it did not say why; what it printed is below.')
+    assert lines == ['edgetpu_compiler ended with exit code 3:',
+                     *(f'  {n}' for n in range(12, 30)), '  ERROR: node 17', '  Note: see']
+
+
+def test_a_folder_that_cannot_be_written_is_told_behind_an_absent_compiler(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, 'TemporaryDirectory', refused)
+    with pytest.raises(CompilerError, match='edgetpu_compiler: not found on this machine'):
+        compile_model(workshop.model)
+    workshop.install_success(compiled_file())
+    with pytest.raises(CompilerError, match=(
+            r'model_edgetpu\.tflite: cannot be written \(Permission denied\); compile a copy')):
         compile_model(workshop.model)
 
 
