@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bisenet_ros.core.errors import DeviceError, ModelError
-from training.predictors import open_predictor, parse_model
+from training.predictors import COLORS_RGB, class_colors, open_predictor, parse_model
 
 
 @pytest.mark.parametrize('device', ['gpu', 'usb:x', ''])
@@ -31,3 +31,13 @@ def test_file_names_may_hold_an_at_sign(tmp_path: Path) -> None:
         tmp_path / 'mine.tflite@2', 'cpu')
     assert parse_model(str(tmp_path / 'gone.tflite@2'), 'cpu') == (
         tmp_path / 'gone.tflite@2', 'cpu')
+
+
+@pytest.mark.parametrize('names', [
+    ('background', 'road'), ('gravel', 'grass', 'background'), ('sky', 'building', 'road'),
+    ('road', *(f'class {index}' for index in range(1, 150)), 'background')], ids=len)
+def test_every_class_has_a_colour_of_its_own(names: tuple[str, ...]) -> None:
+    found = class_colors(names)
+    assert len(set(found)) == len(found) == len(names)
+    for name, color in zip(names, found, strict=True):
+        assert (color == COLORS_RGB[name]) if name in COLORS_RGB else color != (0, 0, 0)
