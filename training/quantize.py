@@ -53,6 +53,9 @@ INPUT_SCALE = 1 / 255
 #: Of the earlier run in a mean of weights.
 SHARE = 0.3
 
+#: Of a fixed calibration.
+FRAMES = 200
+
 #: Frames on which plans of calibration, or layers, are compared.
 HELD_OUT, LAYER_FRAMES = 60, 8
 
@@ -324,8 +327,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--calibration', choices=('fixed', 'auto'), default='fixed',
                         help='fixed: --frames whole frames; auto: try several numbers and kinds '
                              'of views, keep what agrees best with float (default: %(default)s)')
-    parser.add_argument('--frames', type=int, default=200,
-                        help='frames of a fixed calibration (default: %(default)s)')
+    parser.add_argument('--frames', type=int,
+                        help=f'frames of a fixed calibration (default: {FRAMES})')
     parser.add_argument('--temperature', default='none', metavar='none|auto|NUMBER',
                         help='divide the logits, so that confidence is honest; auto: fitted on '
                              'the sets of --score (default: %(default)s)')
@@ -355,8 +358,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     if args.output.suffix != '.tflite':
         raise QuantizationError(f'--output: found {str(args.output)!r}, expected a .tflite name.')
-    if args.frames < 1:
-        raise QuantizationError(f'--frames: found {args.frames}, expected at least 1.')
+    frames = FRAMES if args.frames is None else args.frames
+    if frames < 1:
+        raise QuantizationError(f'--frames: found {frames}, expected at least 1.')
+    if args.frames is not None and args.calibration == 'auto':
+        raise QuantizationError(
+            f'--frames: found {frames} beside --calibration auto, which tries several numbers '
+            'itself; leave one of the two away.')
     share = SHARE if args.share is None else args.share
     if args.before and (args.epoch != 'last' or not 0 < share < 1):
         raise QuantizationError(
@@ -364,9 +372,8 @@ def _run(args: argparse.Namespace) -> None:
             'a share above 0 and below 1.')
     if args.share is not None and not args.before:
         raise QuantizationError('--share: found no --before, whose weight it is; name that run.')
-    if args.untrained and args.epoch != 'best':
-        raise QuantizationError(
-            f'--epoch: found {args.epoch!r}, expected none beside --untrained, which has none.')
+    if args.untrained:
+        _check_untrained(args)
     if args.layers and args.layers.suffix not in ('.csv', '.json'):
         raise QuantizationError(
             f'--layers: found {str(args.layers)!r}, expected a .csv or .json name.')
@@ -392,7 +399,7 @@ def _run(args: argparse.Namespace) -> None:
     told = _temperature(run, args.temperature, scored)
     print(f'calibrating on {", ".join(calibrate)}', flush=True)
     content, calibration = calibrated(
-        run, sets, None if args.calibration == 'auto' else Plan(args.frames))
+        run, sets, None if args.calibration == 'auto' else Plan(frames))
     contract = write_model(content, args.output, run, input_hw)
     print(f'{args.output}: {len(content) / 1e6:.2f} MB, input {input_hw[0]}x{input_hw[1]}, '
           f'{len(contract.class_names)} classes at stride {contract.output_stride}')
@@ -413,6 +420,19 @@ def _run(args: argparse.Namespace) -> None:
     write_text(contract_path(args.output), final.to_json())
     if args.layers:
         _report_layers(run, args.output, sets, args.layers)
+
+
+def _check_untrained(args: argparse.Namespace) -> None:
+    """Refuse what is of no effect on random weights."""
+    for option, found, default in (
+            ('--epoch', args.epoch, 'best'), ('--calibrate', args.calibrate, None),
+            ('--calibration', args.calibration, 'fixed'), ('--frames', args.frames, None),
+            ('--temperature', args.temperature, 'none'), ('--layers', args.layers, None),
+            ('--score', args.score, None)):
+        if found != default:
+            raise QuantizationError(
+                f'{option}: found {str(found)!r}, expected none beside --untrained: that network '
+                'has no training, and is made for its time and mapping alone.')
 
 
 def _check_is_contract(path: Path) -> None:

@@ -446,14 +446,28 @@ def test_layers_of_a_single_frame_cost_no_scores(run_folder: Path, tmp_path: Pat
     assert told['calibration'] == '1 whole' and 'synthetic:2:5' in told['road_iou']
 
 
-def test_an_untrained_network_has_no_last_epoch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(('option', 'value'), [
+    ('--epoch', 'last'), ('--calibrate', 'synthetic:1'), ('--calibration', 'auto'),
+    ('--frames', '9'), ('--temperature', 'auto'), ('--layers', 'layers.csv'),
+    ('--score', 'nosuch:set')])
+def test_an_untrained_network_has_no_use_for_what_concerns_a_trained_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str,
 ) -> None:
     output = tmp_path / 'model.tflite'
     assert quantize.main(
-        ['--untrained', 'road_tiny', '--epoch', 'last', '--output', str(output)]) == 1
-    assert "--epoch: found 'last', expected none beside --untrained" in capsys.readouterr().err
+        ['--untrained', 'road_tiny', option, value, '--output', str(output)]) == 1
+    assert f'{option}: found ' in (told := capsys.readouterr().err)
+    assert 'expected none beside --untrained' in told
     assert not output.exists()
+
+
+def test_frames_are_of_a_fixed_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / 'model.tflite'
+    assert quantize.main(['--run', str(tmp_path), '--frames', '9', '--calibration', 'auto',
+                          '--output', str(output)]) == 1
+    assert '--frames: found 9 beside --calibration auto' in capsys.readouterr().err
 
 
 def test_on_a_full_disk_the_model_before_stays(
