@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from bisenet_ros.transport import has_choice, room_environment
@@ -41,18 +41,32 @@ def input_problem(
     """
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        # A segmenter's masks are images too, its own and those of others beside it.
-        elsewhere = sorted(
-            # What image is to become: the node appends this to it.
-            other.removesuffix('/compressed') for other, types in node.get_topic_names_and_types()
-            if message_type in types and any(
-                info.node_name != node.get_name()
-                for info in node.get_publishers_info_by_topic(other)))
+        # What image is to become: the node appends this to it.
+        elsewhere = sorted({
+            other.removesuffix('/compressed') for other in _published(node, message_type)})
         hint = (f'images are published on {", ".join(elsewhere)}; remap with {name}:=TOPIC'
                 if elsewhere else f'start the camera driver, or remap with {name}:=TOPIC')
         return f'no publisher on {node.resolve_topic_name(topic)}: {hint}'
     reasons = [reason for info in publishers if (reason := _mismatch(info, message_type, qos))]
     return '; '.join(reasons) if len(reasons) == len(publishers) else ''
+
+
+def _published(node: Node, message_type: str) -> Iterator[str]:
+    """
+    Yield the topics on which other nodes publish a type.
+
+    Node by node: a question about a topic follows our remapping rules, and refuses the names of
+    programs that speak DDS without ROS.
+
+    """
+    for name, namespace in node.get_node_names_and_namespaces():
+        if name == node.get_name():  # a segmenter's masks are images too
+            continue
+        try:
+            topics = node.get_publisher_names_and_types_by_node(name, namespace)
+        except NodeNameNonExistentError:  # gone meanwhile, or not known yet
+            continue
+        yield from (topic for topic, types in topics if message_type in types)
 
 
 def gap_remedy(node: Node, topic: str, environ: Mapping[str, str]) -> str:

@@ -9,10 +9,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from harness import (
     BEST_EFFORT, IMAGE_TOPIC, RELIABLE, TRANSPORT, NodeProcess, clip_frames, level_of, values_of,
 )
+from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from bisenet_ros.input_check import gap_remedy
+from bisenet_ros.input_check import gap_remedy, input_problem
 from bisenet_ros.transport import DISCOVERY_PROFILE, profile_path
 
 OK, WARN, ERROR = 0, 1, 2
@@ -141,6 +142,43 @@ def test_an_image_on_another_topic_is_hinted_at(peer, node):
     assert level_of(status) == WARN
     assert 'image:=' in status.message
     assert '/segmenter/' not in status.message  # our own images are no cameras
+
+
+def test_the_topic_that_was_remapped_away_is_hinted_at(peer, node):
+    """A wrong guess: the camera is where the node would listen without the rule."""
+    peer.camera('/image')
+    diagnostics = peer.diagnostics()
+    peer.watch(Image, '/segmenter/mask')
+
+    status = diagnostics.wait_for(
+        'input', lambda status: 'published on' in status.message, 'the hint')
+
+    assert status.message.startswith(
+        f'no publisher on {IMAGE_TOPIC}: images are published on /image; remap with image:=')
+
+
+def test_what_others_publish_is_asked_of_nodes_and_no_topic_by_its_name():
+    """A program that speaks DDS without ROS may publish images under a name that ROS forbids."""
+    def publishers_of(name, namespace):
+        if name == 'gone':
+            raise NodeNameNonExistentError('gone meanwhile')
+        return {'camera': [('/cam/image', ['sensor_msgs/msg/Image']), ('/cam/x', ['a/msg/B'])],
+                'jpeg': [('/jpeg/compressed', ['sensor_msgs/msg/Image'])]}[name]
+
+    def info_of(topic):
+        assert topic == 'image', 'rclpy refuses names such as /front-camera/image'
+        return []
+
+    node = SimpleNamespace(
+        get_name=lambda: 'segmenter', resolve_topic_name=lambda topic: f'/{topic}',
+        get_node_names_and_namespaces=lambda: [
+            (name, '/') for name in ('segmenter', 'gone', 'camera', 'jpeg')],
+        get_publisher_names_and_types_by_node=publishers_of,
+        get_publishers_info_by_topic=info_of)
+
+    assert input_problem(node, 'image', 'sensor_msgs/msg/Image', BEST_EFFORT) == (
+        'no publisher on /image: images are published on /cam/image, /jpeg; remap with '
+        'image:=TOPIC')
 
 
 def test_an_incompatible_publisher_is_named(peer, overridden):
