@@ -102,29 +102,37 @@ class IsolatedEngine:
             self.output = spec_from_json(opened['output'])
             self._memory = mmap.mmap(self._memory_fd, 0)
             self._image, self._result = tensors(self._memory, self.input, self.output)
+        except OSError as error:
+            self.close()
+            raise DeviceError(f'{device}: its memory cannot be shared: {error}.') from error
         except BaseException:
             self.close()
             raise
 
     def _start(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._memory_fd = os.memfd_create('bisenet_ros')
-        lifeline, self._lifeline_fd = os.pipe()
-        self._output_fd, output = os.pipe()
-        command = python_command(WORKER, str(theirs.fileno()), str(self._memory_fd))
-        try:
-            # A session of its own: Ctrl-C in the terminal is not for the child.
-            self._process = subprocess.Popen(
-                command, env=python_environment(), stdin=lifeline, stdout=output, stderr=output,
-                pass_fds=(theirs.fileno(), self._memory_fd), start_new_session=True)
-        except OSError as error:
-            self._free()
-            raise DeviceError(
-                f'{self.device}: the inference process cannot be started: {error}.') from error
-        finally:
-            theirs.close()
-            os.close(lifeline)
-            os.close(output)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as passed:
+            try:
+                self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours.enter_context(self._control)
+                passed.enter_context(theirs)
+                self._memory_fd = os.memfd_create('bisenet_ros')
+                ours.callback(os.close, self._memory_fd)
+                lifeline, self._lifeline_fd = os.pipe()
+                ours.callback(os.close, self._lifeline_fd)
+                passed.callback(os.close, lifeline)
+                self._output_fd, output = os.pipe()
+                ours.callback(os.close, self._output_fd)
+                passed.callback(os.close, output)
+                # A session of its own: Ctrl-C in the terminal is not for the child.
+                self._process = subprocess.Popen(
+                    python_command(WORKER, str(theirs.fileno()), str(self._memory_fd)),
+                    env=python_environment(), stdin=lifeline, stdout=output, stderr=output,
+                    pass_fds=(theirs.fileno(), self._memory_fd), start_new_session=True)
+            except OSError as error:
+                raise DeviceError(
+                    f'{self.device}: the inference process cannot be started: {error}.'
+                ) from error
+            ours.pop_all()  # from here on for `_free`
         self._finalizer = weakref.finalize(self, _end, self._process)
         os.set_blocking(self._output_fd, False)
         self._poll = select.poll()

@@ -242,7 +242,7 @@ class SupervisedEngine:
                 reason = self._check(device)
             else:
                 device.run(np.zeros(device.input.shape[1:], device.input.dtype))
-        except DeviceError:
+        except BaseException:
             device.close()
             raise
         if reason:
@@ -309,6 +309,10 @@ class SupervisedEngine:
             if not self._closing.is_set():
                 with self._changed:
                     self._note_fault(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - it may pass (no memory); the thread must not
+            with self._changed:
+                self._note_fault(f'{self._name}: {type(error).__name__}: {error}.')
             return False
         self._model_refused = False
         self._put_in_service(device)

@@ -1,8 +1,10 @@
 """An EdgeTPU in a child process, with the stand-in for libedgetpu: every way it can fail."""
 
+import errno
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -332,6 +334,28 @@ def test_failed_opening_leaves_nothing(stand_in):
     stand_in.behave('busy')
     with pytest.raises(DeviceError, match='did not open'):
         IsolatedEngine(stand_in.compiled, device='usb')
+
+    assert open_files() == before
+
+
+@pytest.mark.parametrize('place', range(5))
+def test_without_file_descriptors_it_is_a_device_error_and_leaves_nothing(
+    toy, monkeypatch, place,
+):
+    before, left = open_files(), iter(range(place))
+
+    def limited(function):
+        def call(*args, **kwargs):
+            if next(left, None) is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return function(*args, **kwargs)
+        return call
+
+    for module, name in ((socket, 'socketpair'), (os, 'memfd_create'), (os, 'pipe'),
+                         (subprocess, 'Popen')):
+        monkeypatch.setattr(module, name, limited(getattr(module, name)))
+    with pytest.raises(DeviceError, match=r'^cpu: .* cannot be started: .*Too many open files'):
+        IsolatedEngine(toy)
 
     assert open_files() == before
 

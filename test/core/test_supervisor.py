@@ -294,6 +294,26 @@ def test_device_that_fails_its_check_is_closed(supervised):
     assert [device.closed for device in bench.devices] == [1, 0]
 
 
+@pytest.mark.parametrize('where', ['opening', 'check'])
+def test_a_fault_of_another_kind_passes_too(supervised, where):
+    """No memory, no file descriptors: the thread that brings the device back goes on."""
+    faults = [MemoryError('no room'), MemoryError('no room'), None]
+
+    def check(device):
+        if where == 'check' and (fault := faults.pop(0)):
+            raise fault
+        return ''
+
+    bench = Bench(*(faults if where == 'opening' else ()))
+    engine = supervised(bench, Fake('cpu'), check)
+
+    wait_until(lambda: engine.device == 'usb:0')
+    assert [device.closed for device in bench.devices] == ([1, 1, 0] if where == 'check' else [0])
+    assert texts(engine.take_events()) == [
+        'usb: MemoryError: no room. Device cpu serves until that is mended.',
+        'usb:0 is in service.']
+
+
 def test_deadline_leaves_time_for_the_fallback(supervised):
     bench = Bench()
     engine = supervised(bench, Fake('cpu'), timeout_s=2.0, reserve_s=0.3)
