@@ -21,11 +21,13 @@ def argument(context: LaunchContext, name: str) -> str:
     return value
 
 
-def params_file(context: LaunchContext) -> str:
+def params_files(context: LaunchContext) -> list[str]:
     """
-    Return the parameter file that was given; ``~`` is the home directory.
+    Return the parameter file that was given, if one was; ``~`` is the home directory.
 
-    launch_ros itself warns of a file that is not there, and starts the node without it.
+    None by default: one with every default in it would take the place of what ``SetParameter``
+    says around the launch file. launch_ros itself warns of a file that is not there, and starts
+    the node without it.
 
     Raises
     ------
@@ -34,12 +36,14 @@ def params_file(context: LaunchContext) -> str:
 
     """
     given = argument(context, 'params_file')
+    if not given:
+        return []
     path = Path(given).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f'params_file: found no file {given!r}, expected the path of a parameter file '
             '(.yaml).')
-    return str(path)
+    return [str(path)]
 
 
 def has_source(context: LaunchContext) -> bool:

@@ -14,13 +14,11 @@ the image, where camera drivers publish it. ``params_file`` holds for all; a sec
 
 from functools import partial
 
-from ament_index_python.packages import get_package_share_path
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.utilities import prefix_namespace
 
 from bisenet_ros import launching
-
-CONFIG = get_package_share_path('bisenet_ros') / 'config'
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -41,8 +39,9 @@ def generate_launch_description() -> LaunchDescription:
             'device', default_value='',
             description='auto, cpu, usb, usb:N, pci or pci:N; empty = what params_file says.'),
         DeclareLaunchArgument(
-            'params_file', default_value=str(CONFIG / 'segment.yaml'),
-            description='Parameters of the segmenter nodes.'),
+            'params_file', default_value='',
+            description='File with parameters of the segmenter nodes, such as a copy of '
+                        'config/segment.yaml; empty = the defaults.'),
         DeclareLaunchArgument(
             'namespace', default_value='',
             description='Namespace of the cameras\' namespaces.'),
@@ -71,7 +70,10 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         raise ValueError(
             f'images: found {len(images)} topics, expected one for each of the {len(cameras)} '
             f'cameras {", ".join(cameras)}.')
-    root = '/'.join(['', *argument('namespace').strip('/').split('/')]).rstrip('/')
+    # Rules and parameters name nodes in full: a group may have pushed a namespace before ours.
+    namespace = prefix_namespace(
+        context.launch_configurations.get('ros_namespace'), argument('namespace') or None)
+    root = f'/{namespace}'.rstrip('/').replace('//', '/') if namespace else ''
     remappings = []
     for camera, image in zip(cameras, images, strict=True):
         own = f'{root}/{camera}'
@@ -81,8 +83,8 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     # No node name is given: a process with several nodes would have it hold for all of them.
     common = {'remappings': remappings, **launching.common_options(context)}
     actions: list[LaunchDescriptionEntity] = [launching.tool(
-        'cameras', namespace=argument('namespace'),
-        parameters=[launching.params_file(context), {'cameras': cameras},
+        'cameras', namespace=root or '/',
+        parameters=[*launching.params_files(context), {'cameras': cameras},
                     launching.chosen(context, 'model', 'device')], **common)]
     if launching.has_source(context):
         actions += [launching.tool(

@@ -36,8 +36,9 @@ def generate_launch_description() -> LaunchDescription:
             'device', default_value='',
             description='auto, cpu, usb, usb:N, pci or pci:N; empty = what params_file says.'),
         DeclareLaunchArgument(
-            'params_file', default_value=str(CONFIG / 'segment.yaml'),
-            description='Parameters of the segmenter node.'),
+            'params_file', default_value='',
+            description='File with parameters of the segmenter node, such as a copy of '
+                        'config/segment.yaml; empty = the defaults.'),
         DeclareLaunchArgument(
             'namespace', default_value='',
             description='Namespace of the nodes and of their relative topics.'),
@@ -76,7 +77,8 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         condition=IfCondition(argument('rviz')))]
     actions.append(launching.tool(
         'segmenter', name='segmenter',
-        parameters=[launching.params_file(context), launching.chosen(context, 'model', 'device')],
+        parameters=[
+            *launching.params_files(context), launching.chosen(context, 'model', 'device')],
         **common))
     if launching.has_source(context):
         actions.append(launching.tool(

@@ -32,8 +32,9 @@ def generate_launch_description() -> LaunchDescription:
             description='Path of a .tflite model, or the name of a shipped one (road_128x256); '
                         'empty = what params_file says.'),
         DeclareLaunchArgument(
-            'params_file', default_value=str(SHARE / 'config' / 'segment.yaml'),
-            description='Parameters of both segmenter nodes.'),
+            'params_file', default_value='',
+            description='File with parameters of both segmenter nodes, such as a copy of '
+                        'config/segment.yaml; empty = the defaults.'),
         DeclareLaunchArgument(
             'source', default_value='none',
             description='Where the frames of both come from if not from camera drivers: none, '

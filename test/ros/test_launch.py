@@ -80,7 +80,7 @@ class Launched:
 
     def __init__(
         self, install: Install, file: str, folder: Path, *arguments: str,
-        overlay: Path | None = None, **environ: str,
+        overlay: Path | None = None, package: str = 'bisenet_ros', **environ: str,
     ) -> None:
         has_ros2launch = find_spec('ros2launch') is not None
         clean = {name: text for name, text in install.environment().items()
@@ -91,7 +91,7 @@ class Launched:
         with self._log.open('w') as output:
             self.process = subprocess.Popen(
                 [sys.executable, '-c', START.format(has_ros2launch=has_ros2launch),
-                 'launch', 'bisenet_ros', file, *arguments],
+                 'launch', package, file, *arguments],
                 env={**clean, 'ROS_LOG_DIR': str(folder), 'PYTHONUNBUFFERED': '1', **environ},
                 cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True)
@@ -289,6 +289,56 @@ def test_a_parameter_file_at_home(launch, peer, tmp_path):
 
     assert peer.parameter('smoothing') == 0.75
     assert_clean_end(launched, processes=1)
+
+
+#: What a robot's own launch file does with ours.
+ROBOT = """
+from ament_index_python.packages import get_package_share_path
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import PushRosNamespace, SetParameter
+
+def generate_launch_description():
+    ours = str(get_package_share_path('bisenet_ros') / 'launch' / {file!r})
+    return LaunchDescription([GroupAction([
+        PushRosNamespace('robot'), SetParameter('min_confidence', 0.75),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(ours), launch_arguments={arguments!r})])])
+"""
+
+
+def robot_overlay(folder: Path, file: str, **arguments: str) -> Path:
+    """Write a package ``robot`` whose launch file includes one of ours; return its prefix."""
+    prefix = folder / 'robot_overlay'
+    marker = prefix / 'share/ament_index/resource_index/packages/robot'
+    launch_file = prefix / 'share/robot/launch/robot.launch.py'
+    for path in (marker, launch_file):
+        path.parent.mkdir(parents=True)
+    marker.touch()
+    launch_file.write_text(ROBOT.format(file=file, arguments=tuple(arguments.items())))
+    return prefix
+
+
+@needs_launch
+@pytest.mark.parametrize(('file', 'arguments', 'sides'), [
+    ('segment.launch.py', {}, ['']),
+    ('two_cameras.launch.py', {}, ['/left', '/right']),
+    ('cameras.launch.py', {'images': 'color,/usb/image'}, ['/front', '/rear'])])
+def test_a_robots_launch_file_pushes_a_namespace_and_sets_parameters(
+    launch, peer, tmp_path, file, arguments, sides,
+):
+    overlay = robot_overlay(tmp_path, file, source='drive', **arguments)
+
+    launched = launch('robot.launch.py', package='robot', overlay=overlay)
+
+    wait_for_images(peer, launched, *(f'/robot{side}/segmenter/mask' for side in sides))
+    assert [peer.parameter('min_confidence', f'/robot{side}/segmenter') for side in sides] == [
+        0.75] * len(sides)
+    names = {name for name, _ in peer.node.get_topic_names_and_types()}
+    assert names >= ({'/robot/front/color', '/usb/image'} if 'images' in arguments
+                     else {f'/robot{side}/image' for side in sides})
+    assert_clean_end(launched, processes=3 if 'images' in arguments else 2 * len(sides))
 
 
 @needs_launch
