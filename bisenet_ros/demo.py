@@ -36,11 +36,15 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from bisenet_ros import conversions, process
+from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes
 from bisenet_ros.transport import RANGELESS, transport_environment
 
 IMAGE_TOPIC = '/camera/image'
 MASK_TOPIC = '/segmenter/mask'
 OVERLAY_TOPIC = '/segmenter/overlay'
+
+#: What is written: a picture, and a clip whose suffix depends on OpenCV's encoders.
+PICTURE, CLIP = 'overlay.png', 'overlay'
 
 #: Longest wait for the first mask: imports, discovery and the model on a slow machine.
 START_S = 60.0
@@ -219,7 +223,7 @@ class DemoNode(Node):
         self._options = options
         self._outcome = outcome
         self._children: list[Child] = []
-        self._clip = Clip(options.output / 'overlay')
+        self._clip = Clip(options.output / CLIP)
         self._picture_bgr: conversions.Bytes | None = None
         self._figures = Figures()
         self._reported = 0
@@ -234,7 +238,8 @@ class DemoNode(Node):
         self._started_s = time.monotonic()
         image = f'image:={IMAGE_TOPIC}'
         self._children.append(Child('segmenter', '--ros-args', '-r', image))
-        replay = ['-p', f'source:={json.dumps(self._options.source)}', '-p', 'loop:=false']
+        source = json.dumps(self._options.source, ensure_ascii=False)
+        replay = ['-p', f'source:={source}', '-p', 'loop:=false']
         if self._options.rate is not None:
             replay += ['-p', f'rate_hz:={self._options.rate!r}']
         self._children.append(Child('replay', '--ros-args', '-r', image, *replay))
@@ -312,8 +317,13 @@ class DemoNode(Node):
         count = len(self._figures.arrivals_s)
         if not count or self._picture_bgr is None:
             return 'Stopped before the first mask.'
-        picture = self._options.output / 'overlay.png'
-        cv2.imwrite(str(picture), self._picture_bgr)
+        picture = self._options.output / PICTURE
+        _, content = cv2.imencode('.png', self._picture_bgr)
+        try:
+            write_bytes(picture, content.tobytes())
+        except OutputError as error:
+            self._outcome.failure = self._outcome.failure or str(error)
+            return ''
         if self._clip.path is None:
             clip = 'no clip (this OpenCV encodes no video)'
         else:
@@ -410,8 +420,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         command_line.error(
             f'argument --rate: found {options.rate:g}, expected more than 0, at most 1000')
     try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        for name in (PICTURE, *(f'{CLIP}{suffix}' for _, suffix in Clip.CODECS)):
+            check_writable(options.output / name)
+    except OutputError as error:
         command_line.error(f'argument --output: {error}')
     return options
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from harness import BOOTSTRAP, IMAGE_TOPIC, PATIENCE_S, ROOT, Peer, sweep_shared
 
 from bisenet_ros import demo, process
 from bisenet_ros.core.drive import RenderedDrive
+from bisenet_ros.core.output_files import OutputError
 
 #: Width, height, frames and rate of the clip that the demonstration gets.
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_HZ = 320, 180, 60, 20.0
@@ -174,9 +176,11 @@ def test_an_endless_source_for_some_seconds(start) -> None:
 
 
 def test_a_single_image_is_a_source_too(start, tmp_path: Path) -> None:
-    (tmp_path / 'images').mkdir()
-    cv2.imwrite(str(tmp_path / 'images/one.png'), np.full((90, 160, 3), 99, np.uint8))
-    running = start(str(tmp_path / 'images'))
+    folder = tmp_path / 'im\N{LATIN SMALL LETTER A WITH ACUTE}genes \N{AUTOMOBILE}'
+    folder.mkdir()
+    (folder / 'one.png').write_bytes(
+        cv2.imencode('.png', np.full((90, 160, 3), 99, np.uint8))[1].tobytes())
+    running = start(str(folder))
     assert running.wait() == 0, running.output
     assert '\n1 masks: ' in running.output
     assert len(read_clip(tmp_path / 'out/overlay.mp4')[0]) == 1
@@ -301,6 +305,29 @@ def test_wrong_arguments_are_named(start, arguments: list[str]) -> None:
     running = start(*arguments)
     assert running.wait() == 2
     assert f'demo: error: argument {arguments[0]}' in running.output
+
+
+def test_a_picture_that_cannot_be_written_is_told(start, tmp_path: Path) -> None:
+    running = start()
+    running.wait_for('masks  ')
+    (tmp_path / 'out/overlay.png').mkdir()
+    running.process.send_signal(signal.SIGINT)
+    assert running.wait() == 1, running.output
+    assert f'demo: {tmp_path}/out/overlay.png: cannot be written (Is a dir' in running.output
+    assert 'Written: ' not in running.output
+
+
+def test_a_folder_that_takes_no_files_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(path: Path) -> None:
+        raise OutputError(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+    monkeypatch.setattr(demo, 'check_writable', refused)
+    with pytest.raises(SystemExit):
+        demo._options(['--output', str(tmp_path)])
+    assert (f'argument --output: {tmp_path}/overlay.png: cannot be written (Permission denied)'
+            in capsys.readouterr().err)
 
 
 # -- the clip -------------------------------------------------------------------------------------
