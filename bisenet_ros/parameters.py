@@ -84,7 +84,7 @@ TABLE: tuple[Param, ...] = (
     Param('class_names', [], 'Classes of a model without a contract, by id; or one class list '
           'file (.txt).'),
     Param('mask_classes', [], 'Classes that ~/mask marks; empty = every class but the first for '
-          'two-class models, road otherwise.', live=True),
+          "two-class models, road otherwise. To empty it while it runs: \"['']\".", live=True),
     Param('min_confidence', 0.0, 'Probability below which a pixel is 255 in ~/labels and 0 in '
           '~/mask.', 0.0, 1.0, live=True),
     Param('output_size', 'input', 'Size of the outputs: the camera\'s (input) or the network\'s '
