@@ -1,5 +1,6 @@
 """An EdgeTPU in a child process, with the stand-in for libedgetpu: every way it can fail."""
 
+import contextlib
 import errno
 import gc
 import os
@@ -70,7 +71,12 @@ def alive(pid):
 
 
 def open_files():
-    return sorted(path.name for path in Path('/proc/self/fd').iterdir())
+    """Return numbers and targets of what is open, without what lists them."""
+    found = {}
+    for path in list(Path('/proc/self/fd').iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = str(path.readlink())
+    return found
 
 
 # -- it works --------------------------------------------------------------------------------
