@@ -73,7 +73,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     # Rules and parameters name nodes in full: a group may have pushed a namespace before ours.
     namespace = prefix_namespace(
         context.launch_configurations.get('ros_namespace'), argument('namespace') or None)
-    root = f'/{namespace}'.rstrip('/').replace('//', '/') if namespace else ''
+    root = f'/{(namespace or "").strip("/")}'.rstrip('/')
     remappings = []
     for camera, image in zip(cameras, images, strict=True):
         own = f'{root}/{camera}'
