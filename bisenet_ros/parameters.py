@@ -71,7 +71,8 @@ class Param:
 
 TABLE: tuple[Param, ...] = (
     Param('model', '',
-          'Path of a .tflite file, or a shipped model: road_128x256; empty = road_256x512.'),
+          'Path of a .tflite file, or a shipped model: road_128x256, road_256x512_near; empty = '
+          'road_256x512.'),
     Param('device', 'auto', 'Where inference runs.',
           choices=('auto', 'cpu', 'usb', 'usb:N', 'pci', 'pci:N'),
           pattern=r'auto|cpu|(usb|pci)(:\d+)?'),

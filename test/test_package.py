@@ -14,8 +14,8 @@ from installed_trees import ROOT, Install
 PACKAGE = ElementTree.parse(ROOT / 'package.xml').getroot()
 
 MODEL_FILES = (
-    'road_256x512.tflite', 'road_256x512.json', 'road_128x256.tflite', 'road_128x256.json',
-    'MODEL_CARD.md', 'LICENSE')
+    *(f'{model}{suffix}' for model in ('road_256x512', 'road_256x512_near', 'road_128x256')
+      for suffix in ('.tflite', '.json')), 'MODEL_CARD.md', 'LICENSE')
 
 #: Importable without ROS.
 RUNTIME_MODULES = ('bisenet_ros', 'bisenet_ros.core.segmenter', 'bisenet_ros.transport')

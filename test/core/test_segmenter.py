@@ -707,7 +707,7 @@ def iou(pairs: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int8]]]) -> floa
     return both / either
 
 
-@pytest.mark.parametrize('model', [None, 'road_128x256'])
+@pytest.mark.parametrize('model', [None, 'road_128x256', 'road_256x512_near'])
 def test_shipped_model_finds_the_road(shared_data: Path, model: str | None) -> None:
     segmenter = Segmenter.load(model, device='cpu')
     assert segmenter.contract.class_names == ('background', 'road')
@@ -740,7 +740,7 @@ def test_shipped_models_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(('name', 'message'), [
     ('road_128', 'road_128: found no such file, expected the path of a .tflite, or one of '
-                 'road_128x256, road_256x512, which come with the package.'),
+                 'road_128x256, road_256x512, road_256x512_near, which come with the package.'),
     ('~nosuchuser/a.tflite', '~nosuchuser/a.tflite: Could not determine home directory.; give the '
                              'whole path.')])
 def test_names_of_no_model_are_refused(name: str, message: str) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bisenet_ros import Segmenter
+from bisenet_ros.core.postprocess import Wanted
 from training.augment import Augmentation, random_view
-from training.datasets import BACKGROUND, ROAD, VOID
+from training.datasets import BACKGROUND, ROAD, VOID, open_dataset
+from training.metrics import ConfusionMatrix
 from training.obstacles import SHAPES, Parts, board, lump, person
 
 Image = npt.NDArray[np.uint8]
@@ -89,3 +93,20 @@ def test_shapes_beside_the_view_and_empty_roads_are_no_trouble() -> None:
         view, after = random_view(
             rgb, ids, (8, 16), np.random.default_rng(seed), STILL, background=BACKGROUND)
         assert view.shape == (8, 16, 3) and set(np.unique(after)) <= {BACKGROUND, VOID}
+
+
+def test_the_model_for_near_things_knows_them(shared_data: Path) -> None:
+    """By the validation frames the one scores 0.93, and the other 0.84."""
+    dataset, scores = open_dataset('camvid:val', shared_data), []
+    for model in ('road_256x512_near', 'road_256x512'):
+        segmenter, matrix = Segmenter.load(model, device='cpu'), ConfusionMatrix(2)
+        for index in range(0, len(dataset), 8):
+            rgb, ids = dataset.read(index)
+            view, ids = random_view(rgb, ids, ids.shape, np.random.default_rng(index), STILL,
+                                    background=BACKGROUND, road=ROAD)
+            truth = np.where(ids == VOID, VOID, ids == ROAD).astype(np.uint8)
+            labels = segmenter.segment(view, wanted=Wanted(labels=True)).labels
+            assert labels is not None
+            matrix.update(truth, labels)
+        scores.append(float(matrix.iou()[1]))
+    assert scores[0] > 0.88 and scores[0] > scores[1] + 0.03
