@@ -118,6 +118,7 @@ def test_the_shipped_models_operations_and_bytes(model: Path) -> None:
 
 @pytest.mark.parametrize(('model', 'bytes_in', 'bytes_out'), [
     (SHIPPED[0], 128 * 256 * 3, 16 * 32 * 2), (SHIPPED[1], 256 * 512 * 3, 32 * 64 * 2),
+    (SHIPPED[2], 256 * 512 * 3, 32 * 64 * 2),
 ], ids=[model.stem for model in SHIPPED])
 def test_the_bytes_that_cross_the_border(model: Path, bytes_in: int, bytes_out: int) -> None:
     engine = LiteRtEngine(model, 1)
