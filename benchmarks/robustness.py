@@ -11,6 +11,7 @@ Training draws the same effects, so this shows what they bought, not how a model
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -28,20 +29,17 @@ from training.metrics import ConfusionMatrix
 EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted',
            'markings', 'hood', 'obstacles')
 
+#: A frame as it is, at its own size.
+STILL = Augmentation(
+    scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
+    shadow=0)
+
 #: Effects that change labels as well.
 VIEWS = {
-    'tilted': Augmentation(
-        scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True, colour=0,
-        blur=0, noise=0, cutout=0, shadow=0),
-    'markings': Augmentation(
-        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
-        shadow=0, markings=1),
-    'hood': Augmentation(
-        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
-        shadow=0, hood=1),
-    'obstacles': Augmentation(
-        scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
-        shadow=0, obstacles=1),
+    'tilted': dataclasses.replace(
+        STILL, scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True),
+    **{name: dataclasses.replace(STILL, **{name: 1}) for name in (
+        'markings', 'hood', 'obstacles')},
 }
 
 Image = npt.NDArray[np.uint8]

@@ -110,14 +110,11 @@ def upsampled(
     scores: npt.NDArray[np.floating], size_hw: tuple[int, int],
 ) -> npt.NDArray[np.float32]:
     """Resize ``float[h, w, C]`` of any number of classes bilinearly to ``float32[H, W, C]``."""
-    scores = np.asarray(scores, np.float32)
-    result = np.empty((*size_hw, scores.shape[-1]), np.float32)
-    for first in range(0, scores.shape[-1], CHANNELS_AT_ONCE):
-        some = np.s_[..., first:first + CHANNELS_AT_ONCE]
-        part = cv2.resize(np.ascontiguousarray(scores[some]), size_hw[::-1],
-                          interpolation=cv2.INTER_LINEAR)
-        result[some] = part.reshape(result[some].shape)
-    return result
+    parts = [
+        cv2.resize(np.ascontiguousarray(scores[..., first:first + CHANNELS_AT_ONCE], np.float32),
+                   size_hw[::-1], interpolation=cv2.INTER_LINEAR).reshape(*size_hw, -1)
+        for first in range(0, scores.shape[-1], CHANNELS_AT_ONCE)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
 
 
 def labels_from_logits(

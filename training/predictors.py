@@ -65,13 +65,9 @@ class Predictor(Protocol):
 def class_colors(names: Sequence[str]) -> tuple[Rgb, ...]:
     """Return a colour for each class: the customary one, or one that tells it apart."""
     customary = set(COLORS_RGB.values())
-    # Each its place's colour where no other class has that one, else the next that is free.
-    spare = [color for color in palette(256) if color not in customary]
-    places = dict(zip(names, palette(len(names)), strict=True))
-    own = {name: color for name, color in places.items()
-           if name not in COLORS_RGB and color not in customary}
-    left = iter([color for color in spare if color not in own.values()])
-    return tuple(COLORS_RGB.get(name) or own.get(name) or next(left) for name in names)
+    spare = iter([color for color in palette(len(names) + len(customary))
+                  if color not in customary])
+    return tuple(COLORS_RGB.get(name) or next(spare) for name in names)
 
 
 class TflitePredictor:

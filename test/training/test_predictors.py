@@ -35,7 +35,8 @@ def test_file_names_may_hold_an_at_sign(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('names', [
     ('background', 'road'), ('gravel', 'grass', 'background'), ('sky', 'building', 'road'),
-    ('road', *(f'class {index}' for index in range(1, 150)), 'background')], ids=len)
+    ('road', *(f'class {index}' for index in range(1, 150)), 'background'),
+    tuple(f'class {index}' for index in range(255))], ids=len)
 def test_every_class_has_a_colour_of_its_own(names: tuple[str, ...]) -> None:
     found = class_colors(names)
     assert len(set(found)) == len(found) == len(names)
