@@ -23,23 +23,23 @@ import numpy.typing as npt
 from bisenet_ros import Segmenter
 from bisenet_ros.core.postprocess import Wanted
 from training import appearance, datasets
-from training.augment import Augmentation, random_view
+from training.augment import WEATHER, Augmentation, random_view
 from training.metrics import ConfusionMatrix
 
-EFFECTS = ('as it is', 'tone', 'night', 'fog', 'glare', 'motion', 'coarse', 'jpeg', 'tilted',
-           'markings', 'hood', 'obstacles')
+EFFECTS = ('as it is', 'tone', 'night', 'lamplight', 'fog', 'glare', 'motion', 'coarse', 'jpeg',
+           'tilted', 'markings', 'hood', 'obstacles', *WEATHER)
 
 #: A frame as it is, at its own size.
 STILL = Augmentation(
     scale=(1, 1), aspect=1, rotation_deg=0, flip=False, colour=0, blur=0, noise=0, cutout=0,
     shadow=0)
 
-#: Effects that change labels as well.
+#: Effects that change labels as well, or have to know them.
 VIEWS = {
     'tilted': dataclasses.replace(
         STILL, scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True),
     **{name: dataclasses.replace(STILL, **{name: 1}) for name in (
-        'markings', 'hood', 'obstacles')},
+        'markings', 'hood', 'obstacles', *WEATHER)},
 }
 
 Image = npt.NDArray[np.uint8]
@@ -58,7 +58,7 @@ def changed(
     if effect in VIEWS:
         return random_view(
             rgb, ids, rgb.shape[:2], rng, VIEWS[effect], background=datasets.BACKGROUND,
-            road=datasets.ROAD)
+            road=datasets.ROAD, ground=datasets.GROUND)
     return getattr(appearance, effect)(rgb, rng), ids
 
 

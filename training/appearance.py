@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 
 def colour(view: Image, rng: np.random.Generator, strength: float) -> Image:
@@ -56,6 +57,40 @@ def night(view: Image, rng: np.random.Generator) -> Image:
     tint = np.exp(rng.uniform(-0.25, 0.25, 3))
     view = _apply_curve(view, levels ** rng.uniform(1.0, 1.6) * rng.uniform(0.2, 0.5) * tint)
     return noise(view, rng)
+
+
+def lamplight(view: Image, rng: np.random.Generator) -> Image:
+    """Leave only what street lamps and the own headlights light, and show the lamps."""
+    height, width = view.shape[:2]
+    y = (np.arange(height, dtype=np.float32) / height)[:, None]
+    x = (np.arange(width, dtype=np.float32) / width)[None]
+
+    def pool(at_x: float, at_y: float, radius_x: float, radius_y: float) -> Floats:
+        return np.exp(-((x - at_x) / radius_x) ** 2 - ((y - at_y) / radius_y) ** 2)[..., None]
+
+    def tint() -> Floats:  # from sodium's orange to white
+        return np.array([1, rng.uniform(0.65, 1), rng.uniform(0.3, 1)], np.float32)
+
+    light = np.full((height, width, 3), rng.uniform(0.03, 0.2), np.float32)
+    for _ in range(rng.integers(1, 7)):
+        radius = rng.uniform(0.1, 0.5)
+        place = rng.uniform(-0.1, 1.1), rng.uniform(0.35, 0.95)
+        light += pool(*place, radius, radius * rng.uniform(0.3, 1)) * tint() * np.float32(
+            rng.uniform(0.15, 0.7))
+    if rng.random() < 0.6:  # the own headlights
+        light += pool(rng.uniform(0.35, 0.65), rng.uniform(0.7, 1), rng.uniform(0.2, 0.5),
+                      rng.uniform(0.15, 0.4)) * tint() * np.float32(rng.uniform(0.2, 0.8))
+    picture = view * light
+    # Cameras expose for longer at night.
+    picture *= np.float32(min(rng.uniform(18, 60) / max(float(picture.mean()), 1), 6))
+    for _ in range(rng.integers(0, 8)):
+        radius = rng.uniform(0.003, 0.02)
+        place = rng.uniform(0, 1), rng.uniform(0.05, 0.6)
+        colour = tint() if rng.random() < 0.7 else np.array([1, 0.1, 0.1], np.float32)
+        lamp = 255 * pool(*place, radius, 2 * radius) + rng.uniform(10, 60) * pool(
+            *place, 6 * radius, 12 * radius)
+        picture += lamp.astype(np.float32) * colour
+    return noise(np.clip(picture, 0, 255).astype(np.uint8), rng)
 
 
 def fog(view: Image, rng: np.random.Generator) -> Image:

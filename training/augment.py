@@ -14,15 +14,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training import appearance, scenery
+from training import appearance, scenery, weather
 from training.datasets import VOID
 from training.obstacles import obstacles
 
 Image = npt.NDArray[np.uint8]
 
 #: Of ``training.appearance``, in the order in which a scene becomes a picture.
-EFFECTS = ('shadow', 'fog', 'glare', 'night', 'cutout', 'blur', 'motion', 'coarse', 'noise',
-           'jpeg')
+EFFECTS = ('shadow', 'fog', 'glare', 'night', 'lamplight', 'cutout', 'blur', 'motion', 'coarse',
+           'noise', 'jpeg')
+
+#: Of ``training.weather``, in the order in which they reach the ground.
+WEATHER = ('shade', 'wet', 'snow', 'rain')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Augmentation:
         Mirror half of the views.
     colour : float
         Strength of brightness, contrast, gamma, saturation and white balance changes; 0 is none.
-    blur, noise, cutout, shadow, fog, glare, night, motion, coarse, jpeg : float
+    blur, noise, cutout, shadow, fog, glare, night, lamplight, motion, coarse, jpeg : float
         Probability of each, see ``training.appearance``.
     perspective : float
         Largest change of scale from the view's middle to its edge that a camera mounted at
@@ -56,6 +59,8 @@ class Augmentation:
         Probability that the road gets other paint and, beside a line, another tone.
     obstacles : float
         Probability that persons, walls or bushes stand near the camera.
+    shade, wet, snow, rain : float
+        Probability of each, see ``training.weather``.
 
     """
 
@@ -71,6 +76,7 @@ class Augmentation:
     fog: float = 0.0
     glare: float = 0.0
     night: float = 0.0
+    lamplight: float = 0.0
     motion: float = 0.0
     coarse: float = 0.0
     jpeg: float = 0.0
@@ -80,6 +86,10 @@ class Augmentation:
     hood: float = 0.0
     markings: float = 0.0
     obstacles: float = 0.0
+    shade: float = 0.0
+    wet: float = 0.0
+    snow: float = 0.0
+    rain: float = 0.0
 
     def check(self) -> None:
         """
@@ -99,7 +109,7 @@ class Augmentation:
                 ('aspect', 1, np.inf), ('rotation_deg', 0, 360), ('colour', 0, np.inf),
                 ('perspective', 0, 0.45), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
                 ('markings', 0, 1), ('obstacles', 0, 1),
-                *((name, 0, 1) for name in EFFECTS)):
+                *((name, 0, 1) for name in (*EFFECTS, *WEATHER))):
             found = getattr(self, name)
             if not least <= found <= most or not np.isfinite(found):
                 raise ValueError(f'{name}: found {found}, expected ' + (
@@ -125,7 +135,7 @@ def whole_view(rgb: Image, labels: Image, size_hw: tuple[int, int]) -> tuple[Ima
 def random_view(
     rgb: Image, labels: Image, size_hw: tuple[int, int], rng: np.random.Generator,
     settings: Augmentation, donor: tuple[Image, Image] | None = None, background: int = VOID,
-    road: int = VOID,
+    road: int = VOID, ground: int = VOID,
 ) -> tuple[Image, Image]:
     """
     Draw one training view.
@@ -144,8 +154,10 @@ def random_view(
     background : int
         Id of what ``hood`` and ``obstacles`` put into the view.
     road : int
-        Id of the class that ``paste`` never takes alone and ``markings`` paints; void where there
-        is none.
+        Id of the class that ``paste`` never takes alone, ``markings`` paints and weather falls on;
+        void where there is none.
+    ground : int
+        Id of the ground beside the road, which weather falls on as well; void where there is none.
 
     Returns
     -------
@@ -162,6 +174,11 @@ def random_view(
         scenery.paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng, road)
     if settings.obstacles and rng.random() < settings.obstacles:
         obstacles(view, ids, background, rng, road)
+    for name in WEATHER:
+        if (probability := getattr(settings, name)) and rng.random() < probability:
+            found = weather.find_ground(ids, road, ground)
+            if found is not None:
+                getattr(weather, name)(view, found, rng)
     if settings.hood and rng.random() < settings.hood:
         scenery.own_vehicle(view, ids, background, rng)
     return _random_look(view, donor[0] if donor else None, rng, settings), ids

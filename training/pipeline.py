@@ -14,6 +14,9 @@ from training.augment import Augmentation, random_view
 from training.config import Config
 from training.datasets import FrameDataset, VOID
 
+#: What the ground beside a road is called in the taxonomies that tell it from the rest.
+GROUND_NAMES = ('ground', 'pavement', 'sidewalk')
+
 
 class CacheBudget:
     """
@@ -208,6 +211,8 @@ class EpochBatches(keras.utils.PyDataset):
         classes = config.training_classes
         self._background, self._road = (
             classes.index(name) if name in classes else VOID for name in ('background', 'road'))
+        self._ground = next(
+            (classes.index(name) for name in GROUND_NAMES if name in classes), VOID)
 
     @property
     def num_batches(self) -> int:
@@ -233,7 +238,8 @@ class EpochBatches(keras.utils.PyDataset):
             rgb, ids = self._datasets[dataset].read(frame)
             donor = self._any_frame(rng) if settings.wants_donor else None
             view, ids = random_view(
-                rgb, ids, self._input_hw, rng, settings, donor, self._background, self._road)
+                rgb, ids, self._input_hw, rng, settings, donor, self._background, self._road,
+                self._ground)
             np.divide(view, np.float32(255), out=images[row])
             # Which pixel stands for its cell changes from view to view: always the same one would
             # teach outlines that lie beside those of the image by the way to the cell's middle.

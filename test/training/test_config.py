@@ -15,7 +15,7 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 from tiny_training import SOURCE, TINY, tiny_config  # noqa: E402
 
 from training import rebuild  # noqa: E402
-from training.augment import EFFECTS, Augmentation  # noqa: E402
+from training.augment import EFFECTS, WEATHER, Augmentation  # noqa: E402
 from training.config import Config, ConfigError, Phase, load_config, parse_weighted  # noqa: E402
 from training.train import overridden, parser  # noqa: E402
 
@@ -267,7 +267,7 @@ def test_settings_out_of_their_range_are_refused(changes: dict[str, Any], messag
     ({'colour': -1.0}, 'colour: found -1.0, expected at least 0'),
     ({'perspective': 0.5}, 'perspective: found 0.5, expected 0 to 0.45'),
     *(({name: value}, rf'{name}: found {value}, expected 0 to 1\.')
-      for name in (*EFFECTS, 'tone', 'paste', 'hood', 'markings', 'obstacles')
+      for name in (*EFFECTS, *WEATHER, 'tone', 'paste', 'hood', 'markings', 'obstacles')
       for value in (-0.1, 1.1, float('nan'))),
 ])
 def test_augmentation_that_draws_no_view_is_refused(

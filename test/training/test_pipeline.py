@@ -296,3 +296,34 @@ def test_road_is_never_pasted_alone_whatever_its_id_is(
     shown = np.concatenate([each['booster_s3'][:, 0, 0] for each in labels])
     # Half of the views begin as either; things are pasted over roads, roads over nothing.
     assert (shown == road).sum() < len(shown) / 2 < (shown == other).sum()
+
+
+class Thirds(Flat):
+    """A frame in three thirds, each of one class, all of even grey."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        ids = np.repeat(np.uint8(self._ids), (20, 24, 20))[None].repeat(32, 0)
+        return np.full((32, 64, 3), 100, np.uint8), ids
+
+
+@pytest.mark.parametrize(('taxonomy', 'road', 'ground', 'other'), [
+    ('road', 1, 2, 3), ('camvid11', 3, 4, 1), ('cityscapes19', 0, 1, 2)])
+def test_weather_falls_on_road_and_pavement_whatever_their_ids_are(
+    taxonomy: str, road: int, ground: int, other: int,
+) -> None:
+    still = Augmentation(
+        scale=(1.0, 1.0), aspect=1.0, rotation_deg=0.0, flip=False, colour=0.0, blur=0.0,
+        noise=0.0, cutout=0.0, shadow=0.0, wet=1.0)
+    plain = CONFIG if taxonomy == 'road' else CONFIG.with_taxonomy(taxonomy)
+    config = dataclasses.replace(
+        plain, augmentation=still, train=(('synthetic:2', 1.0),), images_per_epoch=16)
+    images = np.concatenate([
+        EpochBatches(config, [Thirds(road, ground, other)], 0, ['logits'])[index][0]
+        for index in range(4)])
+    dry = np.isclose(images, 100 / 255, atol=1e-3).all(-1)
+    left, middle, right = (dry[..., part].mean() for part in np.split(
+        np.arange(images.shape[2]), [20 * images.shape[2] // 64, 44 * images.shape[2] // 64]))
+    assert left < 0.2 and middle < 0.25 and right > 0.95
