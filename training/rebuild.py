@@ -39,7 +39,7 @@ PSEUDO_LABELS = 'pseudo_labels'
 MEAN_WITH = {
     'road_256x512': ('road_256x512_calm', 0.3),
     'road_256x512_near': ('road_256x512_calm', 0.15),
-    'road_128x256': ('road_128x256_calm', 0.3)}
+    'road_128x256': ('road_128x256_lines', 0.3)}
 
 #: Reported, never chosen on.
 TEST = ('camvid:test',)
