@@ -6,12 +6,12 @@ CamVid's eleven classes at 352x480, fine-tuned from the road network's weights.
 Started from the repository's root. The heads do not fit eleven classes and start fresh.
 
 The run that was made, with the training code of commit 4668774, from the weights that shipped then
-(those of ``road_256x512_lines`` in the mean): 87 minutes on 2 cores of an AMD EPYC (Zen 4) beside other work and
-paused for it; 1 to 28 views a second. Best epoch 36 of 36: mean IoU 0.606 on camvid:val. Reported
-afterwards, never chosen on: mean IoU 0.556 on camvid:test, road 0.929, float. The anchor for this
-resolution is FC-DenseNet103's 0.669 (arXiv 1611.09326; from memory of the paper): missed by 0.113.
-Without other frames' things and tone, 12 and 8 epochs, from weights before: 0.597 and 0.521. Its
-history: docs/figures/camvid11_history.csv.
+(``road_256x512`` before weather): 87 minutes on 2 cores of an AMD EPYC (Zen 4) beside other work
+and paused for it; 1 to 28 views a second. Best epoch 36 of 36: mean IoU 0.606 on camvid:val.
+Reported afterwards, never chosen on: mean IoU 0.556 on camvid:test, road 0.929, float. The anchor
+for this resolution is FC-DenseNet103's 0.669 (arXiv 1611.09326; from memory of the paper): missed
+by 0.113. Without other frames' things and tone, 12 and 8 epochs, from weights before: 0.597 and
+0.521. Its history: docs/figures/camvid11_history.csv.
 """
 
 import dataclasses
