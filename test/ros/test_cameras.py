@@ -251,11 +251,13 @@ def ask_all(peer, cameras, labels, stand_in, seed):
 
 def test_one_stick_serves_both_and_both_tell_of_its_failure(peer, start, stand_in):
     node = start_on_the_stick(start, stand_in)
-    for side in SIDES:
-        node.wait_for_line(f'[stick.{side}.segmenter]: usb:0 is in service.')
     cameras = cameras_of(peer, root='/stick')
     labels = {side: peer.watch(Image, f'/stick/{side}/segmenter/labels') for side in SIDES}
     diagnostics = peer.diagnostics()
+    # Not by the line that tells of it: who is configured after the stick was opened gets none.
+    for side in SIDES:
+        diagnostics.wait_for('inference', lambda status: values_of(status)['device'] == 'usb:0',
+                             'the stick', f'stick/{side}/segmenter')
     served = stand_in.served
     ask_all(peer, cameras, labels, stand_in, 1)
     assert stand_in.served >= served + 2
