@@ -157,7 +157,8 @@ def random_view(
         Id of the class that ``paste`` never takes alone, ``markings`` paints and weather falls on;
         void where there is none.
     ground : int
-        Id of the ground beside the road, which weather falls on as well; void where there is none.
+        Id of the ground beside the road, which weather falls on as well; in a frame without it,
+        or with void here, weather falls on all else below the road's far end.
 
     Returns
     -------
@@ -174,9 +175,11 @@ def random_view(
         scenery.paste(view, ids, *_warp(*donor, size_hw, rng, settings), rng, road)
     if settings.obstacles and rng.random() < settings.obstacles:
         obstacles(view, ids, background, rng, road)
+    # Data that labels the road alone may have the class by name only.
+    beside = ground if (labels == ground).any() else VOID
     for name in WEATHER:
         if (probability := getattr(settings, name)) and rng.random() < probability:
-            found = weather.find_ground(ids, road, ground)
+            found = weather.find_ground(ids, road, beside)
             if found is not None:
                 getattr(weather, name)(view, found, rng)
     if settings.hood and rng.random() < settings.hood:

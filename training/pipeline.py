@@ -237,11 +237,9 @@ class EpochBatches(keras.utils.PyDataset):
             dataset, frame = self._plan[index * config.batch_size + place]
             rgb, ids = self._datasets[dataset].read(frame)
             donor = self._any_frame(rng) if settings.wants_donor else None
-            # Data that labels the road alone has the class by name only.
-            ground = self._ground if (ids == self._ground).any() else VOID
             view, ids = random_view(
                 rgb, ids, self._input_hw, rng, settings, donor, self._background, self._road,
-                ground)
+                self._ground)
             np.divide(view, np.float32(255), out=images[row])
             # Which pixel stands for its cell changes from view to view: always the same one would
             # teach outlines that lie beside those of the image by the way to the cell's middle.
