@@ -7,6 +7,8 @@ in place and draw from the generator they are given.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from training.datasets import VOID
 
 Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 #: Roads of fewer rows than this share of the view get no paint.
 SHORTEST_ROAD = 0.1
@@ -21,6 +24,40 @@ SHORTEST_ROAD = 0.1
 #: How far from what is no road lines are drawn, in widths of the view at its lower edge: those
 #: along a kerb are real, and tell where the road ends.
 VERGE = 0.12
+
+
+class Plane(NamedTuple):
+    """
+    The plane that a road lies on, as the view shows it.
+
+    Attributes
+    ----------
+    nearness : float32[H, 1]
+        1 at the lower edge, 0.001 where the road vanishes and above.
+    distance : float32[H, 1]
+        Its inverse: how far away a row is, as a multiple of the lower edge's.
+    across : float32[H, W]
+        Where a pixel's line of sight along the road meets the lower edge, in pixels.
+
+    """
+
+    nearness: Floats
+    distance: Floats
+    across: Floats
+
+
+def find_plane(road: npt.NDArray[np.bool_], rng: np.random.Generator) -> Plane | None:
+    """Find the plane of a road, ``bool[H, W]``; None where the view shows too little of it."""
+    height, width = road.shape
+    rows = np.flatnonzero(road.any(1))
+    if rows.size < SHORTEST_ROAD * height:
+        return None
+    far = rows[:max(1, rows.size // 10)]
+    vanishing_x = float(np.median(np.nonzero(road[far])[1]))
+    vanishing_y = float(rows[0]) - rng.uniform(0, 0.05) * height
+    y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
+    nearness = np.clip((y - vanishing_y) / (height - vanishing_y), 1e-3, 1)
+    return Plane(nearness, 1 / nearness, (x - vanishing_x) / nearness + vanishing_x)
 
 
 def markings(view: Image, ids: Image, rng: np.random.Generator, road: int) -> None:
@@ -40,17 +77,10 @@ def markings(view: Image, ids: Image, rng: np.random.Generator, road: int) -> No
     """
     height, width = ids.shape
     mask = ids == road
-    rows = np.flatnonzero(mask.any(1))
-    if rows.size < SHORTEST_ROAD * height:
+    plane = find_plane(mask, rng)
+    if plane is None:
         return
-    far = rows[:max(1, rows.size // 10)]
-    vanishing_x = float(np.median(np.nonzero(mask[far])[1]))
-    vanishing_y = float(rows[0]) - rng.uniform(0, 0.05) * height
-    y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None]
-    nearness = np.clip((y - vanishing_y) / (height - vanishing_y), 1e-3, 1)
-    distance = 1 / nearness  # 1 at the lower edge
-    # Where a pixel's line of sight along the road meets the lower edge.
-    across = (x - vanishing_x) / nearness + vanishing_x
+    nearness, distance, across = plane
     paint = np.zeros((height, width), np.float32)
     beside = np.zeros((height, width), bool)
     inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3) > VERGE * width * nearness
