@@ -5,7 +5,8 @@ Road IoU of models on validation frames in other light and weather, and from oth
 
 Each effect of ``training.appearance`` is applied to every frame with a generator seeded by the
 frame's number, the same for all models; labels change with the view where it is tilted or covered.
-Training draws the same effects, so this shows what they bought, not how a model does in real snow.
+Training draws the same effects (pavement only where asked, which no shipped model was), so this
+shows what they bought, not how a model does in real snow.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from training.augment import WEATHER, Augmentation, random_view
 from training.metrics import ConfusionMatrix
 
 EFFECTS = ('as it is', 'tone', 'night', 'lamplight', 'fog', 'glare', 'motion', 'coarse', 'jpeg',
-           'tilted', 'markings', 'hood', 'obstacles', *WEATHER)
+           'tilted', 'markings', 'hood', 'obstacles', 'pavement', *WEATHER)
 
 #: A frame as it is, at its own size.
 STILL = Augmentation(
@@ -39,7 +40,7 @@ VIEWS = {
     'tilted': dataclasses.replace(
         STILL, scale=(0.8, 1.25), aspect=1.3, rotation_deg=8, perspective=0.25, flip=True),
     **{name: dataclasses.replace(STILL, **{name: 1}) for name in (
-        'markings', 'hood', 'obstacles', *WEATHER)},
+        'markings', 'hood', 'obstacles', 'pavement', *WEATHER)},
 }
 
 Image = npt.NDArray[np.uint8]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from training import appearance, scenery, weather
 from training.datasets import VOID
 from training.obstacles import obstacles
+from training.pavement import pavement
 
 Image = npt.NDArray[np.uint8]
 
@@ -59,6 +60,8 @@ class Augmentation:
         Probability that the road gets other paint and, beside a line, another tone.
     obstacles : float
         Probability that persons, walls or bushes stand near the camera.
+    pavement : float
+        Probability that a strip along the road's edge becomes pavement, see ``training.pavement``.
     shade, wet, snow, rain : float
         Probability of each, see ``training.weather``.
 
@@ -86,6 +89,7 @@ class Augmentation:
     hood: float = 0.0
     markings: float = 0.0
     obstacles: float = 0.0
+    pavement: float = 0.0
     shade: float = 0.0
     wet: float = 0.0
     snow: float = 0.0
@@ -108,7 +112,7 @@ class Augmentation:
         for name, least, most in (
                 ('aspect', 1, np.inf), ('rotation_deg', 0, 360), ('colour', 0, np.inf),
                 ('perspective', 0, 0.45), ('tone', 0, 1), ('paste', 0, 1), ('hood', 0, 1),
-                ('markings', 0, 1), ('obstacles', 0, 1),
+                ('markings', 0, 1), ('obstacles', 0, 1), ('pavement', 0, 1),
                 *((name, 0, 1) for name in (*EFFECTS, *WEATHER))):
             found = getattr(self, name)
             if not least <= found <= most or not np.isfinite(found):
@@ -154,21 +158,24 @@ def random_view(
     background : int
         Id of what ``hood`` and ``obstacles`` put into the view.
     road : int
-        Id of the class that ``paste`` never takes alone, ``markings`` paints and weather falls on;
-        void where there is none.
+        Id of the class that ``paste`` never takes alone, ``pavement`` lies along, ``markings``
+        paints and weather falls on; void where there is none.
     ground : int
-        Id of the ground beside the road, which weather falls on as well; in a frame without it,
-        or with void here, weather falls on all else below the road's far end.
+        Id of the ground beside the road, which ``pavement`` becomes, or background where there is
+        none (void). Weather falls on it as well, and in a frame without it on all else below the
+        road's far end.
 
     Returns
     -------
     (uint8[h, w, 3], uint8[h, w])
         The view and its labels; the ids are a subset of those in ``labels``, in the donor's,
-        ``background`` and void.
+        ``background``, ``ground`` and void.
 
     """
     view, ids = _warp(rgb, labels, size_hw, rng, settings)
     # No draw for what is off: a setting that comes later does not change earlier runs.
+    if settings.pavement and road != VOID and rng.random() < settings.pavement:
+        pavement(view, ids, rng, road, background if ground == VOID else ground)
     if settings.markings and road != VOID and rng.random() < settings.markings:
         scenery.markings(view, ids, rng, road)
     if donor is not None and rng.random() < settings.paste:

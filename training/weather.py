@@ -88,7 +88,8 @@ def find_ground(ids: Image, road: int, ground: int = VOID) -> Ground | None:
 
 def shade(view: Image, ground: Ground, rng: np.random.Generator) -> None:
     """Lay the shade of leaves and posts on sunlit ground, sharp or soft."""
-    pattern = _pattern(view.shape[:2], ground, rng, rng.uniform(0.04, 0.4), octaves=4)
+    width = view.shape[1]
+    pattern = ground_pattern(width, ground.nearness, rng, rng.uniform(0.04, 0.4), octaves=4)
     dark = np.clip((pattern + rng.uniform(-0.8, 0.8)) * rng.uniform(2, 10) + 0.5, 0, 1)
     light = rng.uniform(1.0, 1.5) * (1 - dark * rng.uniform(0.35, 0.75))
     _lay(view, view * light[..., None], ground.all)
@@ -110,7 +111,7 @@ def wet(view: Image, ground: Ground, rng: np.random.Generator) -> None:
     smear = (int(rng.integers(1, max(2, width // 100))),
              int(rng.integers(max(1, height // 60), max(2, height // 10))))
     mirrored = cv2.blur(mirrored, smear)
-    patches = _pattern(view.shape[:2], ground, rng, rng.uniform(0.1, 0.6))
+    patches = ground_pattern(width, ground.nearness, rng, rng.uniform(0.1, 0.6))
     water = np.clip(patches * rng.uniform(0.5, 3.0) + rng.uniform(-1, 2), 0, 1)[..., None]
     flat = 0.3 + 0.7 * (1 - ground.nearness[..., None]) ** rng.uniform(0.5, 1.5)
     share = rng.uniform(0.3, 0.85) * flat * water
@@ -120,10 +121,10 @@ def wet(view: Image, ground: Ground, rng: np.random.Generator) -> None:
 
 def snow(view: Image, ground: Ground, rng: np.random.Generator) -> None:
     """Cover the ground with snow, road and what is beside it to different parts; let some fall."""
-    size = view.shape[:2]
+    width = view.shape[1]
     colour = rng.uniform(150, 240) * np.exp(rng.uniform(-0.05, 0.05, 3)) * (0.97, 1, 1.03)
-    drifts = _pattern(size, ground, rng, rng.uniform(0.05, 0.5))
-    grain = 1 + rng.uniform(0.02, 0.08) * _pattern(size, ground, rng, 0.02)
+    drifts = ground_pattern(width, ground.nearness, rng, rng.uniform(0.05, 0.5))
+    grain = 1 + rng.uniform(0.02, 0.08) * ground_pattern(width, ground.nearness, rng, 0.02)
     white = (colour * grain[..., None]).astype(np.float32)
     for mask, least, most in ((ground.road, -1.5, 1.2), (ground.beside, -0.5, 2.0)):
         depth = np.clip(drifts * rng.uniform(0.5, 2.0) + rng.uniform(least, most), 0, 1)
@@ -184,16 +185,19 @@ def _falling_snow(view: Image, rng: np.random.Generator) -> None:
     view[:] = np.clip(view + (white - view) * flakes, 0, 255).astype(np.uint8)
 
 
-def _pattern(
-    size_hw: tuple[int, int], ground: Ground, rng: np.random.Generator, scale: float,
-    octaves: int = 3,
+def ground_pattern(
+    width: int, nearness: Floats, rng: np.random.Generator, scale: float, octaves: int = 3,
 ) -> Floats:
-    """Return ``float32[H, W]``, spread 1: noise that lies on the ground, ``scale`` widths wide."""
-    height, width = size_hw
-    nearness = np.maximum(ground.nearness, 0.02)
+    """
+    Return ``float32[H, W]``, spread 1: noise that lies on the ground, ``scale`` widths wide.
+
+    ``nearness``, ``float32[H, 1]``, is 1 at the lower edge and 0 where the ground vanishes.
+
+    """
+    nearness = np.maximum(nearness, 0.02)
     across = (np.arange(width, dtype=np.float32)[None] / width - 0.5) / nearness / scale
     along = np.broadcast_to(0.5 / nearness / scale, across.shape)
-    pattern = np.zeros((height, width), np.float32)
+    pattern = np.zeros((len(nearness), width), np.float32)
     for octave in range(octaves):
         finer = 2.0 ** octave
         tile = rng.standard_normal((TILE, TILE), np.float32)
