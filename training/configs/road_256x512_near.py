@@ -11,7 +11,7 @@ EPYC (Zen 4), in part beside other work; 9 to 14 views a second. Best epoch 7 of
 both validation sets, road IoU 0.969 on camvid:val, 0.929 on idd_lite:val. What ships is the mean
 of the weights after the last epoch, 0.85, and those of ``road_256x512_calm``, 0.15: 0.969 and
 0.929; in one frame of four with obstacles drawn 0.924 and 0.886 (``road_256x512``: 0.836, 0.735),
-with wet roads 0.924 and 0.890 (0.909, 0.891), with an own vehicle 0.904 and 0.872 (0.901, 0.867).
+with wet roads 0.924 and 0.889 (0.909, 0.892), with an own vehicle 0.904 and 0.872 (0.901, 0.867).
 Reported afterwards, never chosen on: camvid:test 0.937 (Seq05VD 0.940, 0001TP 0.918), int8. Before
 weather it was 10 epochs from the weights of ``road_256x512_lines``: 0.969 and 0.931, with
 obstacles 0.932 and 0.899; camvid:test 0.934 (Seq05VD 0.937, 0001TP 0.918). Its history:
