@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from bisenet_ros.core import console
+from bisenet_ros.core.contract import contract_path
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
-from bisenet_ros.core.output_files import OutputError, check_writable, write_text
+from bisenet_ros.core.output_files import OutputError, check_apart, check_writable, write_text
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, Settings, model_path
 
@@ -220,11 +221,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error('expected --size of at least 16x16, --count of at least 1, --warm-up of 0 '
                      'or more')
     try:
+        models = [model_path(model) for model in (args.model, *args.compare)]
         if args.json:
+            check_apart({'--json': args.json}, [*models, *map(contract_path, models)])
             check_writable(args.json)
-        contestants = open_contestants(
-            [model_path(model) for model in (args.model, *args.compare)], args.device,
-            args.threads)
+        contestants = open_contestants(models, args.device, args.threads)
         first = measure(contestants, args.count, args.warm_up, (width, height))
         result = report(contestants, first, (width, height), args.threads)
         if args.json:

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core import console
-from bisenet_ros.core.contract import Rgb, file_sha256, palette
+from bisenet_ros.core.contract import Rgb, contract_path, file_sha256, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
-from bisenet_ros.core.output_files import OutputError, check_writable, write_text
+from bisenet_ros.core.output_files import OutputError, check_apart, check_writable, write_text
 from training import datasets
 from training.class_matching import Matching, MatchingError, match, parse_merges, plain
 from training.predictors import Predictor, open_predictor, parse_model
@@ -53,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     console.print_any_name()
     try:
+        models = [parse_model(text, '')[0] for text in (args.model, *args.against)]
+        check_apart({'--html': args.html, '--json': args.json},
+                    [*models, *(contract_path(each) for each in models
+                                if each.suffix == '.tflite')])
         for path in filter(None, (args.html, args.json)):
             check_writable(path)
         report = evaluate(

@@ -29,7 +29,9 @@ from bisenet_ros.core.contract import (
 )
 from bisenet_ros.core.engine import LiteRtEngine
 from bisenet_ros.core.errors import DeviceError, ModelError
-from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes, write_text
+from bisenet_ros.core.output_files import (
+    OutputError, check_apart, check_writable, write_bytes, write_text,
+)
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import Segmenter
 from training import datasets
@@ -378,6 +380,10 @@ def _run(args: argparse.Namespace) -> None:
         raise QuantizationError(
             f'--layers: found {str(args.layers)!r}, expected a .csv or .json name.')
     contract_file = contract_path(args.output)
+    check_apart({'--output': args.output, "--output's contract": contract_file,
+                 '--layers': args.layers},
+                [run / name for run in (args.run, args.before) if run
+                 for name in ('config.json', 'history.csv')])
     for path in filter(None, (args.output, contract_file, args.layers)):
         check_writable(path)
     if contract_file.exists():

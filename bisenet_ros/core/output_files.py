@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
 class OutputError(RuntimeError):
     """A file cannot be written."""
 
+
+class UnwritableError(OutputError):
+    """The file system does not let a file be written."""
+
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
             f'{path}: cannot be written ({error.strerror or error}); name a file in a folder '
             'that can be written to.')
+
+
+def check_apart(written: Mapping[str, Path | None], read: Iterable[Path] = ()) -> None:
+    """
+    Refuse files that would replace one another, or what the same command reads.
+
+    Parameters
+    ----------
+    written : mapping of str to Path or None
+        What is written, by the option that names it; None where nothing is.
+    read : iterable of Path
+        What has to stay.
+
+    Raises
+    ------
+    OutputError
+        If two of them are one file. What is no file (a pipe, ``/dev/null``) is never replaced.
+
+    """
+    taken = {path.resolve(): 'a file that this command reads' for path in read}
+    for option, path in written.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        if (place := path.resolve()) in taken:
+            raise OutputError(
+                f'{option}: found {str(path)!r}, which is {taken[place]} as well, expected a file '
+                'of its own; give another name.')
+        taken[place] = f'the file of {option}'
 
 
 def check_writable(path: Path) -> None:
@@ -34,7 +67,7 @@ def check_writable(path: Path) -> None:
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
     except OSError as error:
-        raise OutputError(path, error) from error
+        raise UnwritableError(path, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -55,7 +88,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         else:
             _replace(target, content)
     except OSError as error:
-        raise OutputError(path, error) from error
+        raise UnwritableError(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:

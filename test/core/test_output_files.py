@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes, write_text
+from bisenet_ros.core.output_files import (
+    OutputError, check_apart, check_writable, write_bytes, write_text,
+)
 
 
 def test_what_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
@@ -19,6 +21,19 @@ def test_what_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
         check_writable(tmp_path / 'file' / 'a.json')
     check_writable(tmp_path / 'new' / 'a.json')
     assert not any((tmp_path / 'new').iterdir())
+
+
+def test_a_file_is_not_written_over_another_one_of_the_same_command(tmp_path: Path) -> None:
+    model, link = tmp_path / 'a.tflite', tmp_path / 'link.json'
+    link.symlink_to(tmp_path / 'a.json')
+    check_apart({'--html': tmp_path / 'b.html', '--json': tmp_path / 'b.json', '--csv': None},
+                [model])
+    check_apart({'--html': Path(os.devnull), '--json': Path(os.devnull)})
+    for read, message in ((link, 'a file that this command reads'), (model, 'the file of --html')):
+        with pytest.raises(OutputError, match=(
+                f"^--json: found '.*a.json', which is {message} as well, expected a file of its")):
+            check_apart({'--html': link, '--json': tmp_path / 'new' / '..' / 'a.json'}
+                        if read == model else {'--json': tmp_path / 'a.json'}, [read])
 
 
 def test_a_file_is_replaced_whole_and_its_link_stays(tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ def test_models_with_the_same_file_name_are_told_apart(tmp_path):
     assert len(figures['ratios_of_medians']) == 2 * 3
 
 
+def test_figures_are_not_written_over_a_models_contract(tmp_path, capsys):
+    model = Toy().save(tmp_path)
+    contract = model.with_suffix('.json')
+    before = contract.read_bytes()
+
+    assert benchmark.main([*SMALL, '--model', str(model), '--json', str(contract)]) == 1
+
+    assert f'--json: found {str(contract)!r}, which is a file that' in capsys.readouterr().err
+    assert contract.read_bytes() == before
+
+
 def test_runs_of_several_models_alternate(monkeypatch):
     order = []
     run = LiteRtEngine.run

@@ -22,7 +22,7 @@ from harness import BOOTSTRAP, IMAGE_TOPIC, PATIENCE_S, ROOT, Peer, sweep_shared
 
 from bisenet_ros import demo, process
 from bisenet_ros.core.drive import RenderedDrive
-from bisenet_ros.core.output_files import OutputError
+from bisenet_ros.core.output_files import UnwritableError
 
 #: Width, height, frames and rate of the clip that the demonstration gets.
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_HZ = 320, 180, 60, 20.0
@@ -321,7 +321,7 @@ def test_a_folder_that_takes_no_files_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refused(path: Path) -> None:
-        raise OutputError(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        raise UnwritableError(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
     monkeypatch.setattr(demo, 'check_writable', refused)
     with pytest.raises(SystemExit):

@@ -419,6 +419,23 @@ def test_files_that_cannot_be_written_are_found_before_anything_is_scored(
         assert f'{path}: cannot be written ({reason})' in said.err and said.err.count('\n') == 1
 
 
+def test_reports_are_written_over_no_model_and_not_over_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = Toy().save(tmp_path)
+    contract, other = model.with_suffix('.json'), tmp_path / 'other.json'
+    before = contract.read_bytes(), model.read_bytes()
+    for options, found in (
+            (['--json', str(contract)], f'--json: found {str(contract)!r}, which is a file that'),
+            (['--html', str(model)], f'--html: found {str(model)!r}, which is a file that'),
+            (['--html', str(other), '--json', str(other)],
+             f'--json: found {str(other)!r}, which is the file of --html as well')):
+        assert evaluate.main(['--model', str(model), '--on', 'synthetic:1', *options]) == 1
+        said = capsys.readouterr()
+        assert found in said.err and said.err.count('\n') == 1 and said.out == ''
+    assert (contract.read_bytes(), model.read_bytes()) == before and not other.exists()
+
+
 def test_page_that_cannot_be_written_after_all_costs_no_scores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -425,6 +425,21 @@ def test_contract_replaces_contracts_alone(
     assert quantize.main(command) == quantize.main(command) == 0
 
 
+def test_layers_are_written_over_nothing_that_is_needed(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = (run_folder / 'config.json').read_text()
+    for layers, what in (
+            (tmp_path / 'm.json', "the file of --output's contract"),
+            (run_folder / 'config.json', 'a file that this command reads')):
+        assert quantize.main(['--run', str(run_folder), '--output', str(tmp_path / 'm.tflite'),
+                              '--layers', str(layers)]) == 1
+        error = capsys.readouterr().err
+        assert f'--layers: found {str(layers)!r}, which is {what}' in error
+        assert error.count('\n') == 1
+    assert (run_folder / 'config.json').read_text() == settings and not any(tmp_path.iterdir())
+
+
 def test_a_model_compiled_before_is_named(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
