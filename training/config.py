@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
+import numpy as np
+
 from bisenet_ros.core.errors import first_line
 from training.augment import Augmentation
 from training.datasets import DatasetError, Taxonomy, load_taxonomy
 from training.model import Architecture, check_input_hw, check_output_stride
+from training.setting_types import check_types, tupled
 
 #: As ``Config.mark``: the mean over all classes.
 MEAN = 'mean'
@@ -150,10 +153,18 @@ class Config:
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest, and refuse what cannot be trained."""
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, tupled(getattr(self, field.name)))
+        try:
+            check_types(self)
+        except TypeError as error:
+            raise ConfigError(str(error)) from error
         self._check_names()
         if not self.merge:
             object.__setattr__(self, 'merge', self._merge_by_name())
         self._check_classes()
+        self._check_architecture()
+        self._check_mark()
         if not self.phases or not self.train or not self.validate:
             raise ConfigError('phases, train and validate must each name at least one entry.')
         self._check_phases()
@@ -228,6 +239,20 @@ class Config:
             raise ConfigError(
                 f'merge: found {self.merge}, expected one deployed class id below '
                 f'{len(self.classes)} for each of {self.training_classes}.')
+        if lacking := [name for index, name in enumerate(self.classes)
+                       if index not in self.merge]:
+            raise ConfigError(
+                f'merge: found {self.merge}, of which none becomes {" or ".join(lacking)}, '
+                f'expected each of {self.classes} at least once; leave out of classes what '
+                'nothing becomes.')
+
+    def _check_architecture(self) -> None:
+        for name, value in dataclasses.asdict(self.architecture).items():
+            least = 0 if name == 'booster_classes' else 1
+            if not isinstance(value, bool) and np.min(value) < least:
+                raise ConfigError(
+                    f'architecture.{name}: found {value}, expected at least {least}'
+                    f'{" each" if isinstance(value, tuple) else ""}.')
         if self.architecture.num_classes != len(self.classes):
             raise ConfigError(
                 f'architecture.num_classes is {self.architecture.num_classes}, but classes names '
@@ -241,6 +266,8 @@ class Config:
             raise ConfigError(
                 f'architecture.booster_classes: found {boosters}, expected 0, or one for each of '
                 f'{self.training_classes}.')
+
+    def _check_mark(self) -> None:
         if self.mark != MEAN and self.mark not in self.classes:
             raise ConfigError(
                 f'mark: found {self.mark!r}, expected one of {self.classes}, or {MEAN!r}.')
@@ -312,10 +339,14 @@ class Config:
         if taxonomy == self.taxonomy and self.merge == tuple(range(len(self.classes))):
             return self if self.mark == MEAN else dataclasses.replace(self, mark=MEAN)
         classes = _taxonomy(taxonomy).classes
+        if not isinstance(self.class_weights, str):
+            raise ConfigError(
+                f'class_weights: found {self.class_weights}, one for each of {self.classes}, '
+                f'expected none or inverse_log with --taxonomy {taxonomy}, which has other '
+                'classes; set it in the configuration, or write one for those classes.')
         return dataclasses.replace(
             self, taxonomy=taxonomy, classes=classes, merge=(),
             mark=MEAN,
-            class_weights=self.class_weights if isinstance(self.class_weights, str) else 'none',
             architecture=dataclasses.replace(
                 self.architecture, num_classes=len(classes), booster_classes=0))
 
@@ -334,7 +365,8 @@ def parse_weighted(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     Parameters
     ----------
     texts : sequence of str
-        ``SPEC`` (weight 1) or ``SPEC=WEIGHT``.
+        ``SPEC`` (weight 1) or ``SPEC=WEIGHT``; the weight is behind the last equals sign, so a
+        path that holds one needs it: ``ids:runs/lr=0.1=1``.
 
     Raises
     ------
@@ -358,7 +390,8 @@ def parse_weighted(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
             weight = 0.0
         if not 0 < weight < float('inf'):
             raise ConfigError(
-                f'--dataset: found the weight {number!r} in {text!r}, expected a number above 0.')
+                f'--dataset: found the weight {number!r} in {text!r}, expected a number above 0; '
+                f'if its path holds the equals sign, write the weight, too: {text}=1.')
         parsed.append((spec, weight))
     return tuple(parsed)
 

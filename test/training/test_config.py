@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'merge': (0, 1)}, r'merge: found \(0, 1\), expected one deployed class id below 2'),
     ({'merge': (0, 1, 2, 0)}, r'merge: found \(0, 1, 2, 0\), expected one deployed class id'),
-    ({'classes': ('a', 'road', 'b')}, 'num_classes is 2, but classes names 3'),
+    ({'classes': ('a', 'road', 'b'), 'merge': (0, 1, 2, 0)},
+     'num_classes is 2, but classes names 3'),
     ({'mark': 'sky'}, "mark: found 'sky', expected one of"),
     ({'phases': ()}, 'phases, train and validate must each name at least one'),
     ({'validate': ()}, 'phases, train and validate must each name at least one'),
@@ -61,6 +62,24 @@ ROOT = Path(__file__).resolve().parents[2]
      "train: found the weight 0.0 of 'synthetic:4', expected a number above 0; leave out"),
     ({'train': (('synthetic:8', -1.0),)}, "train: found the weight -1.0 of 'synthetic:8'"),
     ({'precision': 'float17'}, "precision: found 'float17', expected float32 or mixed_bfloat16"),
+    ({'merge': (0, 0, 0, 0)}, r'merge: found \(0, 0, 0, 0\), of which none becomes road, exp'),
+    ({'images_per_epoch': 8.0}, '^images_per_epoch: found 8.0, expected int'),
+    ({'accumulate': 1.5}, '^accumulate: found 1.5, expected int'),
+    ({'pictures': True}, '^pictures: found True, expected int'),
+    ({'learning_rate': '0.1'}, "^learning_rate: found '0.1', expected float"),
+    ({'phases': (Phase((64.0, 128), 1),)},  # type: ignore[arg-type]
+     r'^phases\[0\]\.input_hw: found \(64\.0, 128\), expected tuple\[int, int\]'),
+    ({'phases': ((32, 32), 1)}, r'^phases: found \(\(32, 32\), 1\), expected tuple\[Phase, ...'),
+    ({'freeze': 'stem'},
+     r"^freeze: found 'stem', expected tuple\[str, ...\]; one alone is written \('stem',\)"),
+    ({'train': 'camvid:train'}, "^train: found 'camvid:train', expected tuple"),
+    ({'train': ('camvid:train', 1.0)}, r"^train: found \('camvid:train', 1.0\), expected tuple"),
+    ({'augmentation': Augmentation(blur='much')},  # type: ignore[arg-type]
+     "^augmentation.blur: found 'much', expected float"),
+    ({'architecture': dataclasses.replace(TINY, detail_widths=(4, 0, 8))},
+     r'^architecture\.detail_widths: found \(4, 0, 8\), expected at least 1 each'),
+    ({'architecture': dataclasses.replace(TINY, detail_widths=(4, 8))},
+     r'^architecture\.detail_widths: found \(4, 8\), expected tuple\[int, int, int\]'),
     ({'images_per_epoch': 3}, r'images_per_epoch: found 3, expected at least a batch \(4\)'),
 ])
 def test_configurations_that_cannot_train_are_refused(
@@ -169,13 +188,26 @@ def test_taxonomy_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_another_taxonomy_takes_all_its_classes() -> None:
-    config = tiny_config(class_weights=(1.0, 2.0)).with_taxonomy('camvid11')
+    config = tiny_config(class_weights='inverse_log').with_taxonomy('camvid11')
     assert len(config.classes) == config.architecture.num_classes == 11
     assert config.merge == tuple(range(11)) and config.architecture.booster_classes == 0
-    assert config.mark == 'mean' and config.class_weights == 'none'
+    assert config.mark == 'mean' and config.class_weights == 'inverse_log'
     assert config.with_taxonomy('camvid11') is config
     with pytest.raises(ConfigError, match="taxonomy: found 'camvid12', expected road, camvid11"):
         config.with_taxonomy('camvid12')
+
+
+def test_weights_of_other_classes_are_not_dropped_silently() -> None:
+    config = tiny_config(class_weights=(1.0, 2.0))
+    with pytest.raises(ConfigError, match=r'class_weights: found \(1.0, 2.0\), one for each of'):
+        config.with_taxonomy('camvid11')
+
+
+def test_lists_serve_as_tuples() -> None:
+    config = tiny_config(
+        train=[['synthetic:8', 1]], classes=['background', 'road'], freeze=['stem'])
+    assert config == tiny_config(train=(('synthetic:8', 1),), freeze=('stem',))
+    assert isinstance(config.classes, tuple)
 
 
 def test_the_same_taxonomy_is_unmerged_and_chosen_by_the_mean() -> None:
