@@ -99,14 +99,15 @@ def epoch_plan(
     Returns
     -------
     list of (int, int)
-        Data set and frame indices in random order. Within a data set of equal shares no frame
-        comes a second time before every other has come once; with others each comes as often as
-        its share says, rounded up or down.
+        Data set and frame indices in random order. A data set comes as often as its share says,
+        rounded up or down by chance: a small one is not left out of every epoch. Within a data
+        set of equal shares no frame comes a second time before every other has come once; with
+        others each comes as often as its share says, rounded up or down.
 
     """
-    portions = np.asarray(weights) / np.sum(weights)
-    counts = np.floor(portions * count).astype(int)
-    counts[: count - counts.sum()] += 1
+    # Systematic rounding, with a generator of its own: whole shares take no chance from the rest.
+    ends = np.round(np.cumsum(weights) / np.sum(weights) * count, 6)
+    counts = np.diff(np.floor(ends + rng.spawn(1)[0].random()).astype(int), prepend=0)
     plan = []
     for index, (size, wanted) in enumerate(zip(sizes, counts, strict=True)):
         if shares and (share := shares[index]) is not None:

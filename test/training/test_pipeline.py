@@ -113,6 +113,22 @@ def test_plan_gives_what_rounding_leaves_over() -> None:
     assert sorted(sum(d == index for d, _ in plan) for index in range(3)) == [3, 3, 4]
 
 
+def test_small_shares_have_their_turn() -> None:
+    """Three frames of 16 for weight 0.98, and 0.16 an epoch for each of the others."""
+    found = np.array([
+        [sum(dataset == index for dataset, _ in plan) for index in range(3)]
+        for plan in (epoch_plan([40, 40, 40], [0.98, 0.01, 0.01], 16, np.random.default_rng(seed))
+                     for seed in range(400))])
+    assert (found.sum(axis=1) == 16).all() and found[:, 1:].max() == 1
+    np.testing.assert_allclose(found.mean(axis=0), [15.68, 0.16, 0.16], atol=0.06)
+
+
+def test_whole_shares_are_kept() -> None:
+    for seed in range(50):
+        plan = epoch_plan([900] * 4, [0.42, 0.38, 0.15, 0.05], 3200, np.random.default_rng(seed))
+        assert [sum(d == index for d, _ in plan) for index in range(4)] == [1344, 1216, 480, 160]
+
+
 class Drives:
     """Frames of a long drive, a short one and a single frame."""
 
