@@ -517,6 +517,8 @@ def test_a_header_that_states_more_colours_than_there_are_ids_raises_nothing() -
     (('20240501123000_0001',), '20240501123000'), (('1618309012_0001',), '1618309012'),
     (('lab_3_rgb0001', 'lab_3_rgb_2'), 'lab_3_rgb'), (('lane_left',), 'lane_left'),
     (('north/00012_left',), 'north'),
+    (('lab_0001_cam2', 'lab_0002_CAM12', 'lab_3_camera1', 'lab_4_cam1_rgb'), 'lab'),
+    (('cam2_0001',), 'cam2'), (('day3_cam_0001', 'day3_cam_0002'), 'day3_cam'),
 ])
 def test_drives_are_told_by_names(names: tuple[str, ...], drive: str) -> None:
     assert {sequence_of(name) for name in names} == {drive}
@@ -527,11 +529,13 @@ def test_drives_that_names_hardly_tell_are_noted(tmp_path: Path) -> None:
         write_pair(tmp_path / 'set', f'{number // 2:03d}-{number}x', [[1]])
     dataset = open_frames('ids:set', tmp_path, ROAD, 'stop')
     assert dataset.notes == (
-        "16 of 16 drives guessed from file names hold only 1 or 2 frames, such as '000-0x'; if "
+        "16 of 16 drives guessed from file names hold at most 6 frames, such as '000-0x'; if "
         'neighbours are told apart so, part= puts some into train and some into val: group them '
-        '(by=prefix, by=folder), list them (split=FILE), or say that they are no neighbours '
-        '(by=name)',)
+        'otherwise (by=prefix, by=folder), list them (split=FILE), or say that they are no '
+        'neighbours (by=name)',)
     assert open_frames('ids:set,by=name', tmp_path, ROAD, 'stop').notes == ()
+    assert open_frames('ids:set,by=folder', tmp_path, ROAD, 'stop').notes == ()
+    assert 'such as' in open_frames('ids:set,by=prefix', tmp_path, ROAD, 'stop').notes[0]
     assert open_dataset('ids:set', tmp_path, on_bad='skip').notes == dataset.notes
     for number in range(16):
         (tmp_path / 'set' / 'labels' / f'{number // 2:03d}-{number}x.png').rename(
@@ -539,6 +543,16 @@ def test_drives_that_names_hardly_tell_are_noted(tmp_path: Path) -> None:
         (tmp_path / 'set' / 'images' / f'{number // 2:03d}-{number}x.jpg').rename(
             tmp_path / 'set' / 'images' / f'lab_{number}.jpg')
     assert open_frames('ids:set', tmp_path, ROAD, 'stop').notes == ()
+
+
+def test_instants_of_several_cameras_are_noted(tmp_path: Path) -> None:
+    """Of a rig whose cameras' names say nothing, each instant looks like a drive."""
+    for number in range(32):
+        write_pair(tmp_path / 'set', f'run_{number // 4:03d}_x{number % 4}y', [[1]])
+    [note] = open_frames('ids:set', tmp_path, ROAD, 'stop').notes
+    assert note.startswith('32 of 32 drives') and 'at most 6 frames' in note
+    [note] = open_frames('ids:set,by=sequence', tmp_path, ROAD, 'stop').notes
+    assert note.startswith('32 of 32 drives')
 
 
 def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:

@@ -614,7 +614,7 @@ def test_notes_on_the_data_are_told_before_training(
     spec = f'ids:{tmp_path}/set'
     for on_bad in ('stop', 'skip'):
         Trainer(tiny_config(train=((spec, 1.0),), on_bad=on_bad), None, tmp_path / on_bad, [])
-        assert (f'{spec}: note: 16 of 16 drives guessed from file names hold only 1 or 2 frames'
+        assert (f'{spec}: note: 16 of 16 drives guessed from file names hold at most 6 frames'
                 in capsys.readouterr().out)
 
 

@@ -11,14 +11,16 @@ from pathlib import Path, PurePosixPath
 from training.datasets.base import VOID, DatasetError, UnreadableError, counted, located
 from training.datasets.files import Frame
 from training.datasets.images import IMAGE_SUFFIXES, MASK_SUFFIXES
+from training.datasets.selection import group_of
 from training.datasets.spec import Request
 
 #: Names of folders that hold the labels, beside one named ``images``.
 LABEL_FOLDERS = ('labels', 'masks', 'annotations')
 
 #: What recorders put behind a frame's number: which camera, or which of its pictures.
-_CAMERA = ('left|right|front|rear|back|side|cent(?:er|re)|middle|wide|tele|cam(?:era)?|rgb|bgr|'
-           'colou?r|gr[ae]y|mono|raw|rect|img|image|leftImg8bit')
+_CAMERA = ('left|right|front|rear|back|side|cent(?:er|re)|middle|wide|tele|'
+           r'cam(?:era)?(?:\d{1,2})?|rgb|bgr|colou?r|gr[ae]y|mono|raw|rect|img|image|'
+           'leftImg8bit')
 
 #: A time as seconds and their fraction, else a number; then what camera it is. Seconds since 1970
 #: have 9 or 10 digits; a number of up to 4 digits behind them may count frames of one drive.
@@ -26,8 +28,11 @@ _NUMBER = re.compile(
     r'[\W_]*(?:(?<!\d)\d{9,10}(?:\.\d+|[_-]\d{5,})|\d+)'
     rf'(?:[\W_]*(?:{_CAMERA}))*$', re.IGNORECASE)
 
-#: Drives of so many frames are hardly drives, and fewer frames than this tell nothing.
-_FEW, _MANY = 2, 16
+#: Groups of so many frames are hardly drives: as many cameras may have seen one instant.
+_FEW = 6
+
+#: Fewer frames, or fewer such groups, tell nothing.
+_FRAMES, _GROUPS = 16, 8
 
 
 def sequence_of(name: str) -> str:
@@ -44,17 +49,18 @@ def sequence_of(name: str) -> str:
 
 def doubts(frames: Sequence[Frame], request: Request) -> tuple[str, ...]:
     """Return what to say where the drives that file names tell may be none."""
-    bare = [frame for frame in frames if '/' not in frame.name]
-    if 'by' in request.options or 'split' in request.options or len(bare) < _MANY:
+    by = request.options.get('by', 'sequence')
+    told = [frame for frame in frames if by == 'prefix' or '/' not in frame.name]
+    if by == 'name' or 'split' in request.options or len(told) < _FRAMES:
         return ()
-    drives = Counter(frame.sequence for frame in bare)
+    drives = Counter(group_of(frame, by) for frame in told)
     small = [name for name, count in drives.items() if count <= _FEW]
-    if 2 * len(small) <= len(drives):
+    if len(small) < _GROUPS or 2 * len(small) <= len(drives):
         return ()
-    return (f'{len(small)} of {counted(len(drives), "drive")} guessed from file names hold only 1 '
-            f'or {_FEW} frames, such as {min(small)!r}; if neighbours are told apart so, part= '
-            'puts some into train and some into val: group them (by=prefix, by=folder), list them '
-            '(split=FILE), or say that they are no neighbours (by=name)',)
+    return (f'{len(small)} of {counted(len(drives), "drive")} guessed from file names hold at '
+            f'most {_FEW} frames, such as {min(small)!r}; if neighbours are told apart so, part= '
+            'puts some into train and some into val: group them otherwise (by=prefix, by=folder), '
+            'list them (split=FILE), or say that they are no neighbours (by=name)',)
 
 
 def unlabelled_id(request: Request, default: str = 'background') -> int:
