@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from training.datasets import TAXONOMIES, Taxonomy, load_taxonomy
 from training.faults import TrainingError, intact
 from training.model import deployable
 from training.optimization import last_epoch
@@ -31,7 +32,8 @@ class FinishedRun:
     """
     What ``training.train`` left: the float model and how it came about.
 
-    ``merge`` is the deployed class of each class of ``taxonomy``; ``mark`` names the class that
+    ``taxonomy`` holds the training classes as they were when the run began, ``merge`` the deployed
+    class of each of them; ``mark`` names the class that
     scores are given for, or ``mean`` for the mean over all; ``on_bad`` is what a frame that cannot
     be read does.
 
@@ -43,7 +45,7 @@ class FinishedRun:
     mark: str
     train_sets: tuple[str, ...]
     provenance: dict[str, Any]
-    taxonomy: str = 'road'
+    taxonomy: Taxonomy = TAXONOMIES['road']
     on_bad: str = 'stop'
 
 
@@ -69,7 +71,10 @@ def read_run(
     Raises
     ------
     RunError
-        If it holds no finished epoch at the deployed size, or what it holds is damaged.
+        If it holds no finished epoch at the deployed size, or what it holds is damaged; or if
+        the run before learnt other classes.
+    DatasetError
+        If a run of an older version, which does not hold them, names classes that are gone.
 
     """
     model_path, config_path = folder / 'best.keras', folder / 'config.json'
@@ -90,17 +95,32 @@ def read_run(
             {'command': shlex.join(described['command']), 'commit': described['commit'],
              'datasets': [spec for spec, _ in config['train']],
              'selected_on': list(config['validate'])},
-            config.get('taxonomy', 'road'), config.get('on_bad', 'stop'))
+            on_bad=config.get('on_bad', 'stop'))
+    run = dataclasses.replace(run, taxonomy=_taxonomy(config_path, described, run.merge))
     if epoch == 'last':
         return dataclasses.replace(
-            run, model=_last(folder, model.input_shape[1:3], before, share),
+            run, model=_last(run, folder, model.input_shape[1:3], before, share),
             provenance={**run.provenance, 'epoch': epoch,
                         **({'mean_with': {before.as_posix(): share}} if before else {})})
     return run
 
 
+def _taxonomy(path: Path, described: dict[str, Any], merge: tuple[int, ...]) -> Taxonomy:
+    """Return the training classes of a run, which older runs name alone."""
+    if stored := described.get('taxonomy'):
+        with intact(path, 'the settings of a run', 'choose another run', RunError):
+            return Taxonomy(stored['name'], tuple(stored['classes']))
+    name = described['config'].get('taxonomy', 'road')
+    taxonomy = load_taxonomy(name)
+    if len(taxonomy.classes) != len(merge):
+        raise RunError(
+            f'{path}: this run was trained on {len(merge)} classes, but taxonomy {name!r} holds '
+            f'{len(taxonomy.classes)} now; restore it.')
+    return taxonomy
+
+
 def _last(
-    folder: Path, input_hw: tuple[int, int], before: Path | None, share: float,
+    run: FinishedRun, folder: Path, input_hw: tuple[int, int], before: Path | None, share: float,
 ) -> keras.Model:
     """Return the deployable model of the last epoch, or of its mean with another run's."""
     try:
@@ -112,9 +132,33 @@ def _last(
                 raise RunError(
                     f'{before}: found another architecture than that of {folder}, expected the '
                     'same: only the weights of one network have a mean.')
+            _check_classes(run, before)
             others = deployable(other, architecture, input_hw).get_weights()
             model.set_weights([(1 - share) * mine + share * theirs for mine, theirs
                                in zip(model.get_weights(), others, strict=True)])
     except TrainingError as error:
         raise RunError(str(error)) from error
     return model
+
+
+def _check_classes(run: FinishedRun, before: Path) -> None:
+    """Refuse the mean of networks whose outputs mean different things."""
+    path = before / 'config.json'
+    with intact(path, 'the settings of a run', 'choose another run', RunError):
+        described = json.loads(path.read_text())
+        classes, merge = (tuple(described['config'][name]) for name in ('classes', 'merge'))
+    if classes != run.classes:
+        raise RunError(f'{path}: found the classes {classes}, expected {run.classes}, in that '
+                       'order: a mean of weights is one of equal outputs.')
+    taxonomy = _taxonomy(path, described, merge)
+    if (taxonomy.classes, merge) != (run.taxonomy.classes, run.merge):
+        raise RunError(
+            f'{path}: found {told(taxonomy, classes, merge)}, expected '
+            f'{told(run.taxonomy, run.classes, run.merge)}: a mean of weights is one of networks '
+            'that learnt the same labels.')
+
+
+def told(taxonomy: Taxonomy, classes: tuple[str, ...], merge: tuple[int, ...]) -> str:
+    """Write down what each training class becomes."""
+    return ', '.join(f'{name} as {classes[target]}'
+                     for name, target in zip(taxonomy.classes, merge, strict=True))

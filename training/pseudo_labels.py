@@ -71,13 +71,13 @@ class Teacher:
     Raises
     ------
     RunError, TrainingError, DatasetError
-        If the folder holds no finished run, or its taxonomy is gone.
+        If the folder holds no finished run, or one of an older version whose classes are gone.
 
     """
 
     def __init__(self, folder: Path, sure: float = SURE) -> None:
         run = read_run(folder)
-        self.classes = datasets.load_taxonomy(run.taxonomy).classes
+        self.classes = run.taxonomy.classes
         self._merge, self._sure = np.array(run.merge), sure
         architecture, trained = last_epoch(folder)
         # The best epoch, with the last one's booster heads, which ``best.keras`` lacks.

@@ -392,12 +392,11 @@ def _run(args: argparse.Namespace) -> None:
         _write_untrained(args.untrained, args.output)
         return
     run = read_run(args.run, args.epoch, args.before, share)
-    taxonomy = datasets.load_taxonomy(run.taxonomy)
     input_hw = tuple(run.model.input_shape[1:3])
     calibrate = args.calibrate or list(run.train_sets)
-    sets = [datasets.open_dataset(spec, args.data, taxonomy, run.on_bad) for spec in calibrate]
+    sets = [datasets.open_dataset(spec, args.data, run.taxonomy, run.on_bad) for spec in calibrate]
     score_on = args.score or run.provenance['selected_on']
-    scored = {spec: datasets.open_dataset(spec, args.data, taxonomy, run.on_bad)
+    scored = {spec: datasets.open_dataset(spec, args.data, run.taxonomy, run.on_bad)
               for spec in score_on}
     if run.on_bad == 'skip':
         # A stand-in for a bad frame would count another frame twice in a score.

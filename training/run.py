@@ -90,18 +90,31 @@ class Run:
             with intact(self._settings, 'the settings of a run',
                         'restore it, or choose another --run folder'):
                 found = with_defaults(json.loads(self._settings.read_text())['config'], defaults)
+                classes = self._stored_classes()
                 changed = [key for key, value in self._described.items() if value != found[key]]
             if changed:
                 raise TrainingError(
                     f'{self._settings}: this run was begun with other settings '
                     f'({", ".join(changed)}); choose another --run folder, or start from the same '
                     'configuration.')
+            if classes is not None and classes != config.training_classes:
+                raise TrainingError(
+                    f'{self._settings}: this run was begun with the classes {classes}, but '
+                    f'taxonomy {config.taxonomy!r} holds {config.training_classes} now; restore '
+                    'it, or choose another --run folder.')
+
+    def _stored_classes(self) -> tuple[str, ...] | None:
+        """Return the training classes that the run was begun with; older ones do not tell."""
+        taxonomy = json.loads(self._settings.read_text()).get('taxonomy')
+        return None if taxonomy is None else tuple(taxonomy['classes'])
 
     def claim(self) -> None:
         """Make the folder that of this configuration, unless it already is."""
         if not self._settings.is_file():
+            # The file that it may be from can be edited or moved before the run is deployed.
+            taxonomy = dataclasses.asdict(self.config.label_taxonomy)
             text = json.dumps({'command': self._command, 'commit': commit(),
-                               'config': self._described}, indent=2)
+                               'config': self._described, 'taxonomy': taxonomy}, indent=2)
             self._replace(self._settings, lambda file: file.write_text(text))
 
     def _replace(self, path: Path, write: Callable[[Path], object]) -> None:

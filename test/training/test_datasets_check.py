@@ -515,4 +515,4 @@ def test_drives_that_names_hardly_tell_are_noted(
     for number in range(16):
         write_scene(tmp_path / 'set', f'{number}x', scenery(number))
     assert main(['check', 'ids:set', '--data', str(tmp_path)]) == 0
-    assert 'note: 16 of 16 drives guessed from file names hold at most 6' in capsys.readouterr().out
+    assert '16 of 16 drives guessed from file names hold at most 6' in capsys.readouterr().out

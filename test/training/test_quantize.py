@@ -338,7 +338,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_of_an_older_version_is_read(run_folder: Path) -> None:
     run = read_run(run_folder)
-    assert (run.taxonomy, run.mark, run.train_sets) == ('road', 'road', ('synthetic:8',))
+    assert (run.taxonomy.name, run.mark, run.train_sets) == ('road', 'road', ('synthetic:8',))
     with pytest.raises(RunError, match=r'config\.json: missing; expected a run folder'):
         read_run(run_folder / 'absent')
 

@@ -366,6 +366,15 @@ def test_the_last_epoch_can_be_deployed_instead_of_the_best(
                                  strict=True):
         np.testing.assert_allclose(both, 0.75 * mine + 0.25 * other, rtol=1e-5, atol=1e-6)
     described = json.loads((folder / 'config.json').read_text())
+    for setting, value, message in (
+            ('classes', ['road', 'background'], r"found the classes \('road', 'background'\)"),
+            ('merge', [0, 1, 1, 0], 'ground as road, movable as background, expected background')):
+        changed = tmp_path / setting
+        shutil.copytree(folder, changed)
+        (changed / 'config.json').write_text(json.dumps(
+            {**described, 'config': {**described['config'], setting: value}}))
+        with pytest.raises(RunError, match=message):
+            read_run(folder, 'last', changed, 0.25)
     wider = described['config']['architecture'] = {
         **described['config']['architecture'], 'head_width': 24}
     network = build(Architecture(**{name: tuple(value) if isinstance(value, list) else value
