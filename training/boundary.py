@@ -46,6 +46,15 @@ def _boundary(inside: Mask, pairs: tuple[Mask, Mask, Mask]) -> Mask:
     return found
 
 
+def _within(targets: Mask, tolerance: float) -> npt.NDArray[np.bool_]:
+    """Tell which pixels have one that is not 0 within a distance."""
+    if not targets.any():
+        return np.zeros(targets.shape, bool)
+    away = cv2.distanceTransform((targets == 0).view(np.uint8), cv2.DIST_L2,
+                                 cv2.DIST_MASK_PRECISE)
+    return away <= tolerance
+
+
 def boundary_f(truth: Mask, predicted: Mask, tolerance: float) -> float:
     """
     Score one set of boundary pixels against another.
@@ -69,16 +78,11 @@ def boundary_f(truth: Mask, predicted: Mask, tolerance: float) -> float:
     # Distances between boundary pixels do not change when the empty rest is cut away.
     left, top, width, height = cv2.boundingRect(either)
     part = np.s_[top:top + height, left:left + width]
-    true, found = truth[part] > 0, predicted[part] > 0
+    true, found = truth[part], predicted[part]
     if not true.any() or not found.any():
         return 0.0
-
-    def near(targets: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
-        away = cv2.distanceTransform(
-            (~targets).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return float((away[of] <= tolerance).mean())
-
-    precision, recall = near(true, found), near(found, true)
+    precision = float(_within(true, tolerance)[found > 0].mean())
+    recall = float(_within(found, tolerance)[true > 0].mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -87,7 +91,9 @@ class BoundaryScore:
     Mean boundary F-score by class, over the frames in which the class has a boundary.
 
     ``sums`` is ``float64[C]``, ``frames`` ``int64[C]``. A boundary counts where the pixels on both
-    of its sides are labelled: neither truth nor prediction is judged along void.
+    of its sides are labelled: neither truth nor prediction is judged along void. What is
+    predicted within the tolerance of void and meets no true boundary is not counted either: the
+    one that it means may lie in the void.
 
     """
 
@@ -107,12 +113,15 @@ class BoundaryScore:
         """
         pairs = _labelled_pairs(labels)
         tolerance = tolerance_px((labels.shape[0], labels.shape[1]))
+        near_void = _within((labels == VOID).view(np.uint8), tolerance)
         present = np.bincount(labels.ravel(), minlength=256) + np.bincount(
             predicted.ravel(), minlength=256)
         for index in np.flatnonzero(present[:len(self.sums)]):
-            value = boundary_f(
-                _boundary((labels == index).view(np.uint8), pairs),
-                _boundary((predicted == index).view(np.uint8), pairs), tolerance)
+            truth = _boundary((labels == index).view(np.uint8), pairs)
+            found = _boundary((predicted == index).view(np.uint8), pairs)
+            if near_void.any():
+                found[near_void & ~_within(truth, tolerance)] = 0
+            value = boundary_f(truth, found, tolerance)
             if not np.isnan(value):
                 self.sums[index] += value
                 self.frames[index] += 1

@@ -106,6 +106,22 @@ def test_outlines_along_void_are_not_judged() -> None:
     np.testing.assert_array_equal(scored(truth, halves(200)).f(), [0.0, 0.0])
 
 
+def test_outlines_just_beside_void_are_not_made_up() -> None:
+    """A road's edge under a band of void, found two pixels beside the band."""
+    truth = halves(100)
+    truth[120:, 90:130] = 255  # hidden in the lower half
+    predicted = halves(100)
+    predicted[120:] = halves(132)[120:]
+    assert scored(truth, predicted).f()[1] > 0.93
+    predicted[120:] = halves(140)[120:]  # ten pixels away from it, and forty from the edge
+    assert scored(truth, predicted).f()[1] < 0.75
+    # Near void, but beside an outline that is there: still met, and still wanted.
+    truth = halves(100)
+    truth[:, 104:110] = 255
+    np.testing.assert_array_equal(scored(truth, halves(102)).f(), [1.0, 1.0])
+    np.testing.assert_array_equal(scored(truth, halves(60)).f(), [0.0, 0.0])
+
+
 def test_scores_of_two_parts_add_up() -> None:
     whole = scored(halves(100), halves(100))
     whole += scored(halves(100), halves(200))
