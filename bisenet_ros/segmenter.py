@@ -45,6 +45,7 @@ from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
 from bisenet_ros.core.supervisor import DeviceStatus
 from bisenet_ros.core.worker import NewestWorker, RateLimit
 from bisenet_ros.input_check import gap_remedy, input_problem
+from bisenet_ros.transport import lost_frames
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -462,7 +463,7 @@ class SegmenterNode(LifecycleNode):
         self._health.restart()
 
     def _on_lost(self, event: Any) -> None:
-        self._health.lost(event.total_count_change)
+        self._health.lost(lost_frames(event.total_count_change))
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self._camera_info = msg

@@ -247,3 +247,14 @@ def test_a_watcher_on_the_default_transport_gets_the_frames(network, other_domai
     ours = frames_arrived(network, transport.transport_environment(network), other_domain)
 
     assert ours > FRAMES / 2
+
+
+@pytest.mark.parametrize(('change', 'lost'), [
+    (1, 1), (700, 700), (0, 0),
+    (2 ** 31 - 1, 0),               # overtaken once: what Fast DDS says then
+    (2 ** 31 + 4, 5),               # and five lost since
+    (2 ** 64 - 2 ** 31 + 4, 5),     # the same in 32 bits with a sign, widened without
+    (2 ** 32 - 2, 0),               # overtaken twice
+    (2 ** 64 - 2, 0)])
+def test_an_overtaken_frame_is_no_thousand_million_lost_ones(change, lost):
+    assert transport.lost_frames(change) == lost
