@@ -37,6 +37,9 @@ POLL_S = 0.2
 #: perhaps, is then ended with the stacks of its threads on stderr.
 LONGEST_END_S = 8.0
 
+#: What the names of parameters for QoS begin with.
+OVERRIDES = 'qos_overrides.'
+
 #: Set by the first signal: work that takes long looks at it.
 stopping = threading.Event()
 
@@ -130,11 +133,35 @@ def warn_of_unknown_parameters(nodes: Iterable[Node]) -> None:
     # rclpy gives what was given no public name.
     given = {name for node in nodes for name in node._parameter_overrides}
     for name in sorted(given - known):
-        if not name.startswith('qos_overrides.'):
+        if not name.startswith(OVERRIDES):  # declared with the publisher or subscription
             near = difflib.get_close_matches(name, known, 1)
             nodes[0].get_logger().warning(
                 f'there is no parameter {name!r}: what was given for it has no effect'
                 + (f'; did you mean {near[0]!r}?' if near else ''))
+
+
+def warn_of_unknown_overrides(node: Node, alone: bool = True) -> None:
+    """
+    Warn of ``qos_overrides`` that change nothing.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        With all its publishers and subscriptions made, which declare what can be overridden.
+    alone : bool
+        Whether the process has no other node, whose topics an override may mean.
+
+    """
+    known = {name for name in node.get_parameters_by_prefix('') if name.startswith(OVERRIDES)}
+    topics = {name.rsplit('.', 2)[0] for name in known}
+    for name in sorted(node._parameter_overrides):
+        if (name.startswith(OVERRIDES) and name not in known
+                and (alone or name.rsplit('.', 2)[0] in topics)):
+            near = difflib.get_close_matches(name, known, 1)
+            node.get_logger().warning(
+                f'{name!r} has no effect: history, depth and reliability of '
+                f'{", ".join(sorted(topic.removeprefix(OVERRIDES) for topic in topics))} can be '
+                'overridden' + (f'; did you mean {near[0]!r}?' if near else ''))
 
 
 def hold_signals() -> threading.Event:

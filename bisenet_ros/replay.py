@@ -74,6 +74,7 @@ class ReplayNode(Node):
             Image, 'image', output_qos(), qos_overriding_options=options)
         self._info_output = self.create_publisher(
             CameraInfo, 'camera_info', output_qos(), qos_overriding_options=options)
+        process.warn_of_unknown_overrides(self)
         self._done, self._failure, self._unreadable_told = False, '', 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._play, name='replay', daemon=True)

@@ -323,6 +323,7 @@ class SegmenterNode(LifecycleNode):
         with overridable(self.image_topic()):
             self._subscribe()
         self._unsubscribe()
+        process.warn_of_unknown_overrides(self, alone=not self._rules_begin)
 
     def _output(self, message_type: type[Any], topic: str) -> Any:
         with overridable(topic):

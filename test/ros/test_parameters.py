@@ -282,6 +282,27 @@ def test_a_misspelt_parameter_is_told(start):
     assert node.stop() == 0
 
 
+def test_overrides_that_change_nothing_are_told(start):
+    """A policy that cannot be, a misspelt one, and a name that is not the resolved one."""
+    wrong = {'/segmenter/mask.publisher.durability': 'transient_local',
+             '/segmenter/mask.publisher.reliabilty': 'best_effort',
+             '/image.subscription.reliability': 'reliable'}
+    node = start(params={**{f'qos_overrides.{name}': value for name, value in wrong.items()},
+                         'qos_overrides./segmenter/mask.publisher.depth': 3},
+                 remap={'image': '/camera/image'})
+
+    node.wait_active()
+
+    told = [line for line in node.lines if 'has no effect' in line]
+    assert len(told) == 3
+    for name in wrong:
+        [line] = [line for line in told if f"'qos_overrides.{name}' has no effect" in line]
+        assert 'history, depth and reliability of /camera/image, ' in line
+    assert any(line.endswith("did you mean 'qos_overrides./segmenter/mask.publisher.reliability'?")
+               for line in told)
+    assert node.stop() == 0
+
+
 def test_arguments_that_are_not_for_ros_are_refused(capsys):
     assert process.run(SegmenterNode, ['--model', 'a.tflite', '--ros-args', '-p', 'a:=1']) == 1
     assert capsys.readouterr().err.endswith(
