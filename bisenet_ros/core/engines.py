@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bisenet_ros.core.contract import ModelContract
+from bisenet_ros.core.contract import ModelContract, file_sha256
 from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
 from bisenet_ros.core.engine import Engine, LiteRtEngine, check_device, is_compiled_for_edgetpu
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
@@ -185,6 +185,28 @@ def _open_edgetpu_alone(
         Level.WARN, f'{engine.device} is not checked against the CPU: {cpu_model} is not there.')]
 
 
+class FirstFile:
+    """
+    A model's file as it was when it was first looked at.
+
+    The engine's user knows its tensors and classes from then on: another model under its name,
+    put there while the node runs, is not to be served as if it were the first.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._sha256 = path, ''
+
+    def check(self) -> None:
+        """Raise ``ModelError`` if the file is another one than at the first call."""
+        found = file_sha256(self._path)
+        if found != (self._sha256 or found):
+            raise ModelError(
+                f'{self._path}: found another model than the one that was opened first, expected '
+                'the same; to use the new one, clean up and configure again, or restart.')
+        self._sha256 = found
+
+
 def _open_cpu(
     model: Model, path: Path, placing: Placing, stop: threading.Event | None,
 ) -> Engine:
@@ -195,7 +217,10 @@ def _open_cpu(
                 path, placing.allow_tensorflow, timeout_s=placing.open_timeout_s, stop=stop)
         return LiteRtEngine(path, placing.num_threads, allow_tensorflow=placing.allow_tensorflow)
 
+    first = FirstFile(path)
+
     def open_device(stop: threading.Event) -> Device:
+        first.check()
         return IsolatedEngine(
             path, placing.num_threads, allow_tensorflow=placing.allow_tensorflow,
             timeout_s=FIRST_RUN_S, open_timeout_s=placing.open_timeout_s, stop=stop)
@@ -207,8 +232,12 @@ def _supervised(
     model: Model, tpu_model: Path, placing: Placing, cpu: Engine | None,
     check: TrustCheck | None, stop: threading.Event | None,
 ) -> SupervisedEngine:
+    first = FirstFile(tpu_model)
+
     def open_device(stop: threading.Event) -> Device:
         model.verify(tpu_model)
+        if check is None:  # which compares labels, so that a mended model may take its place
+            first.check()
         if placing.isolation == 'none':
             return LiteRtEngine(
                 tpu_model, placing.num_threads, placing.device, placing.delegate_options,

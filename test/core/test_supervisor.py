@@ -612,6 +612,28 @@ def test_wrong_settings_are_refused(options, error, message):
         Segmenter.load(**options)
 
 
+def test_another_model_under_the_same_name_is_not_served(stand_in, load, tmp_path):
+    """Neither one of another input size, which nobody would feed, nor one of the same."""
+    segmenter = load(device='cpu', isolation='process')
+    (tmp_path / 'other').mkdir()
+    other = Toy(weights=((0, 0, 0), (1, 1, -1)), bias=(1, 2)).save(tmp_path / 'other')
+    shutil.copy(stand_in.model, tmp_path / 'first')
+    other.replace(stand_in.model)
+
+    def refused():
+        return 'found another model than the one that was opened first' in (
+            segmenter.device_status.problem)
+
+    [child] = (int(each) for each in children())
+    os.kill(child, signal.SIGKILL)
+    wait_until(refused)
+    with pytest.raises(DeviceLostError):
+        segmenter.segment(frame())
+    (tmp_path / 'first').replace(stand_in.model)
+    wait_until(lambda: segmenter.device_status.device == 'cpu')
+    serves_right(segmenter)
+
+
 def test_auto_without_isolation_returns_too(stand_in, load):
     segmenter = in_service(load(isolation='none', edgetpu_library=str(stand_in.library)))
     stand_in.behave('fail')
