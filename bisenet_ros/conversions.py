@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import copy
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,10 @@ _BAYER = {
     'bayer_rggb8': cv2.COLOR_BayerBG2BGR, 'bayer_bggr8': cv2.COLOR_BayerRG2BGR,
     'bayer_gbrg8': cv2.COLOR_BayerGR2BGR, 'bayer_grbg8': cv2.COLOR_BayerGB2BGR,
 }
+
+#: What compressed_image_transport calls a Bayer mosaic that it sends as it is: no target behind
+#: ``compressed``. OpenCV reads the 16-bit ones as 8-bit.
+_BAYER_FORMAT = re.compile(r'(bayer_(?:rggb|bggr|gbrg|grbg))(?:8|16) *;.*compressed *')
 
 ENCODINGS = (*_PLAIN, 'mono16', *_YUV422, *_YUV420, *_BAYER)
 
@@ -95,11 +100,15 @@ def frame_from_image(msg: Image) -> tuple[Bytes, str]:
         planes = _rows(msg, msg.width, msg.height * 3 // 2)
         return cv2.cvtColor(np.ascontiguousarray(planes), _YUV420[encoding]), 'bgr'
     if encoding in _BAYER:
-        pixels = _rows(msg, msg.width)
-        if min(pixels.shape) < 3:  # too small to interpolate in: take the colours as brightness
-            return pixels, 'gray'
-        return cv2.cvtColor(np.ascontiguousarray(pixels), _BAYER[encoding]), 'bgr'
+        return _colored(_rows(msg, msg.width), encoding)
     return _through_cv_bridge(msg), 'bgr'
+
+
+def _colored(mosaic: Bytes, encoding: str) -> tuple[Bytes, str]:
+    """Return a Bayer mosaic's colours and what its channels are."""
+    if min(mosaic.shape) < 3:  # too small to interpolate in: take the colours as brightness
+        return mosaic, 'gray'
+    return cv2.cvtColor(np.ascontiguousarray(mosaic), _BAYER[encoding]), 'bgr'
 
 
 def _check_even(msg: Image, *, width: bool = False, height: bool = False) -> None:
@@ -152,10 +161,13 @@ def frame_from_compressed(msg: CompressedImage) -> tuple[Bytes, str]:
     """
     Decode a ``sensor_msgs/CompressedImage`` (JPEG, PNG and what else OpenCV reads).
 
+    A Bayer mosaic, which compressed_image_transport sends as it is and names in ``format``, gets
+    its colours as a raw one does.
+
     Returns
     -------
-    (uint8[H, W, 3], str)
-        The frame and ``bgr``.
+    (uint8[H, W, 3] or, of a mosaic too small for colours, uint8[H, W], str)
+        The frame and its channels: ``bgr`` or ``gray``.
 
     Raises
     ------
@@ -170,14 +182,18 @@ def frame_from_compressed(msg: CompressedImage) -> tuple[Bytes, str]:
     if jpeg.breaks_off(data.tobytes()):
         raise EncodingError(
             f'data: the JPEG of {data.size} bytes breaks off (no end marker).')
+    bayer = _BAYER_FORMAT.fullmatch(msg.format)
+    kind = cv2.IMREAD_ANYCOLOR if bayer else cv2.IMREAD_COLOR
     try:
         # Its pixels as they were stored: camera_info knows nothing of an EXIF rotation.
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        frame = cv2.imdecode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise EncodingError(f'data: not decodable: {error.err or error}') from error
     if frame is None:
         raise EncodingError(
             f'data: {data.size} bytes (format {msg.format!r}) are not an image that OpenCV reads.')
+    if bayer and frame.ndim == 2:
+        return _colored(frame, f'{bayer[1]}8')
     return frame, 'bgr'
 
 

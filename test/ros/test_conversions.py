@@ -339,6 +339,44 @@ def coded(request):
     return cv2.imencode(request.param, bgr)[1].tobytes(), request.param, bgr
 
 
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+@pytest.mark.parametrize('kind', ['8; png compressed ', '16; png compressed ', '8;png compressed'])
+def test_a_compressed_mosaic_gets_its_colours(pattern, kind):
+    """compressed_image_transport sends it as it is; ``format`` alone tells."""
+    mosaic = np.random.default_rng(0).integers(0, 256, (12, 16), np.uint8)
+    raw, channels = conversions.frame_from_image(message(mosaic, f'bayer_{pattern}8', 12, 16))
+    stored = mosaic.astype(np.uint16) * 256 if '16' in kind else mosaic
+
+    frame, found = conversions.frame_from_compressed(
+        compressed(cv2.imencode('.png', stored)[1].tobytes(), f'bayer_{pattern}{kind}'))
+
+    assert found == channels == 'bgr'
+    np.testing.assert_array_equal(frame, raw)
+
+
+@pytest.mark.parametrize(('kind', 'grey'), [
+    ('bayer_rggb8; jpeg compressed bgr8', True), ('mono8; jpeg compressed ', True),
+    ('bayer_rggb8; jpeg compressed ', False), ('png', True), ('', True)])
+def test_what_is_no_mosaic_is_left_as_it_is(kind, grey):
+    picture_bgr = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    if grey:
+        picture_bgr[...] = picture_bgr[..., :1]
+    stored = picture_bgr[..., 0] if grey else picture_bgr
+
+    frame, channels = conversions.frame_from_compressed(
+        compressed(cv2.imencode('.png', stored)[1].tobytes(), kind))
+
+    assert channels == 'bgr'
+    np.testing.assert_array_equal(frame, picture_bgr)
+
+
+def test_a_tiny_compressed_mosaic_is_grey():
+    mosaic = np.array([[9, 200]], np.uint8)
+    frame, channels = conversions.frame_from_compressed(
+        compressed(cv2.imencode('.png', mosaic)[1].tobytes(), 'bayer_rggb8; png compressed '))
+    assert channels == 'gray' and frame.tolist() == [[9, 200]]
+
+
 def test_compressed_colors(coded):
     data, suffix, bgr = coded
 
