@@ -40,6 +40,8 @@ def input_problem(
 
     """
     publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers and (hint := _other_transport(node, topic, message_type)):
+        return hint
     if not publishers:
         # What image is to become: the node appends this to it.
         elsewhere = sorted({
@@ -49,6 +51,19 @@ def input_problem(
         return f'no publisher on {node.resolve_topic_name(topic)}: {hint}'
     reasons = [reason for info in publishers if (reason := _mismatch(info, message_type, qos))]
     return '; '.join(reasons) if len(reasons) == len(publishers) else ''
+
+
+def _other_transport(node: Node, topic: str, message_type: str) -> str:
+    """Return what to say where the camera publishes this image, but in the other transport."""
+    resolved = node.resolve_topic_name(topic)
+    if message_type == 'sensor_msgs/msg/Image':
+        wanted, beside = 'compressed', f'{resolved}/compressed'
+        other = 'sensor_msgs/msg/CompressedImage'
+    else:
+        wanted, beside = 'raw', resolved.removesuffix('/compressed')
+        other = 'sensor_msgs/msg/Image'
+    return (f'no publisher on {resolved}, but one on {beside}; start with '
+            f'image_transport:={wanted}' if beside in _published(node, other) else '')
 
 
 def _published(node: Node, message_type: str) -> Iterator[str]:

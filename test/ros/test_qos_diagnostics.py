@@ -224,6 +224,26 @@ def test_the_hint_for_compressed_images_names_what_to_remap(peer, start):
     assert '/front/image_raw/compressed' not in status.message
 
 
+@pytest.mark.parametrize(('own', 'published', 'message_type', 'wanted'), [
+    ('raw', '/other/image/compressed', CompressedImage, 'compressed'),
+    ('compressed', '/other/image', Image, 'raw')])
+def test_a_camera_in_the_other_transport_is_named(
+    peer, start, own, published, message_type, wanted,
+):
+    start(params={'diagnostics_period_s': 0.2, 'image_transport': own},
+          remap={'image': '/other/image'}, namespace='/other').wait_active()
+    peer.camera(published, message_type=message_type)
+    diagnostics = peer.diagnostics()
+    peer.watch(Image, '/other/segmenter/mask')
+
+    status = diagnostics.wait_for(
+        'input', lambda status: f'but one on {published}; ' in status.message, 'the hint',
+        'other/segmenter')
+
+    assert status.message.endswith(f'start with image_transport:={wanted}')
+    assert level_of(status) == WARN
+
+
 def test_a_silent_publisher(peer, node):
     peer.camera()
     diagnostics = peer.diagnostics()
