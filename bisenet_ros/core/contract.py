@@ -208,7 +208,7 @@ def read_class_list(path: Path) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
     Raises
     ------
     ModelError
-        If the file cannot be read or names no class.
+        If the file cannot be read, or does not name 2 to 255 different classes.
 
     """
     try:
@@ -217,19 +217,26 @@ def read_class_list(path: Path) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
         raise ModelError(f'{path}: not a readable class list: {error}.') from error
     names: list[str] = []
     colors: list[Rgb | None] = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith('#'):
             continue
         if len(words) > 3 and all(word.isdecimal() for word in words[-3:]):
             names.append(' '.join(words[:-3]))
             red, green, blue = (int(word) for word in words[-3:])
+            if max(red, green, blue) > 255:
+                raise ModelError(f'{path}, line {number}: found the colour {red} {green} {blue}, '
+                                 'expected three numbers of 0 to 255.')
             colors.append((red, green, blue))
         else:
             names.append(' '.join(words))
             colors.append(None)
-    if not names:
-        raise ModelError(f'{path}: names no class; expected one a line.')
+        if names[-1] in names[:-1]:
+            raise ModelError(f'{path}, line {number}: found the class {names[-1]!r} a second '
+                             'time, expected each name once.')
+    if not 2 <= len(names) <= UNLABELED:
+        raise ModelError(f'{path}: names {len(names) or "no"} class{"es" * (len(names) > 1)}; '
+                         f'expected 2 to {UNLABELED}, one a line.')
     default = palette(len(names))
     return tuple(names), tuple(
         color or default[index] for index, color in enumerate(colors))

@@ -189,8 +189,9 @@ def test_class_list_with_names_colours_and_comments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('data', 'said'), [
     (None, r'not a readable class list: .*No such file'),
     (b'\xff\xfe', r'not a readable class list: '),
-    (b'', r'names no class; expected one a line'),
-    (b'# road\n\n', r'names no class; expected one a line'),
+    (b'', r'names no class; expected 2 to 255, one a line'),
+    (b'# road\n\n', r'names no class; expected 2 to 255, one a line'),
+    (b'road\n', r'names 1 class; expected 2 to 255, one a line'),
 ])
 def test_unusable_class_list(tmp_path: Path, data: bytes | None, said: str) -> None:
     path = tmp_path / 'names.txt'
@@ -200,10 +201,20 @@ def test_unusable_class_list(tmp_path: Path, data: bytes | None, said: str) -> N
         read_class_list(path)
 
 
+@pytest.mark.parametrize(('line', 'said'), [
+    ('wall 300 0 0', 'found the colour 300 0 0, expected three numbers of 0 to 255'),
+    ('road', "found the class 'road' a second time, expected each name once")])
+def test_the_line_of_a_class_list_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / 'names.txt'
+    path.write_text(f'# ids\nroad\n{line}\n')
+    with pytest.raises(ModelError, match=rf'names\.txt, line 3: {said}'):
+        read_class_list(path)
+
+
 def test_digits_that_int_does_not_know_are_part_of_the_name(tmp_path: Path) -> None:
     path = tmp_path / 'names.txt'
-    path.write_text('area m² ² ² ²\n', encoding='utf-8')
-    assert read_class_list(path)[0] == ('area m² ² ² ²',)
+    path.write_text('area m² ² ² ²\nrest\n', encoding='utf-8')
+    assert read_class_list(path)[0] == ('area m² ² ² ²', 'rest')
 
 
 def test_default_colours_are_the_voc_map() -> None:
