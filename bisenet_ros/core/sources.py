@@ -251,6 +251,8 @@ def open_source(name: str, size_wh: tuple[int, int] = (1280, 720), seed: int = 0
         path = Path(name).expanduser()
         if name and path.is_dir():
             return FolderSource(path)
+        if path.is_char_device():  # /dev/v4l/by-id/..., or a name that udev gave
+            return CameraSource(str(path.resolve()))
         if path.is_file():
             path.open('rb').close()
             is_image = path.suffix.lower() in IMAGE_SUFFIXES

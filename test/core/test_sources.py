@@ -192,6 +192,14 @@ def test_missing_camera(name: str) -> None:
         open_source(name)
 
 
+def test_a_link_to_a_camera_is_a_camera(tmp_path: Path) -> None:
+    """As /dev/v4l/by-id has them; the device it leads to is none here."""
+    link = tmp_path / 'usb-Cam_0001-video-index0'
+    link.symlink_to('/dev/null')
+    with pytest.raises(SourceError, match='^/dev/null: cannot be opened as a camera; is it plug'):
+        open_source(str(link))
+
+
 class FakeCapture:
     """A camera that gives three frames and then goes away."""
 
