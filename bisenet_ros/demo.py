@@ -414,7 +414,7 @@ def parser() -> argparse.ArgumentParser:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     command_line = parser()
     options = command_line.parse_args(arguments)
-    if options.seconds < 0:
+    if not options.seconds >= 0:  # which NaN is not either
         command_line.error(f'argument --seconds: found {options.seconds:g}, expected 0 or more')
     if options.rate is not None and not 0 < options.rate <= 1000:
         command_line.error(

@@ -299,7 +299,8 @@ def test_nodes_keep_to_this_machine_and_carry_frames(
 
 
 @pytest.mark.parametrize('arguments', [
-    ['--seconds', '-1'], ['--rate', '0'], ['--rate', 'fast'], ['--output', '/dev/null/x'],
+    ['--seconds', '-1'], ['--seconds', 'nan'], ['--rate', '0'], ['--rate', 'fast'],
+    ['--output', '/dev/null/x'],
 ])
 def test_wrong_arguments_are_named(start, arguments: list[str]) -> None:
     running = start(*arguments)
