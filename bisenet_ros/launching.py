@@ -15,6 +15,11 @@ from launch_ros.parameter_descriptions import ParameterValue
 from bisenet_ros.transport import transport_environment
 
 
+#: What ``log_level`` may be, in the spellings that ROS takes.
+LOG_LEVELS = [spelt for level in ('debug', 'info', 'warn', 'error', 'fatal')
+              for spelt in (level, level.upper())]
+
+
 def argument(context: LaunchContext, name: str) -> str:
     """Return the value of a launch argument."""
     value: str = LaunchConfiguration(name).perform(context)

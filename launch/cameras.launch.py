@@ -51,7 +51,7 @@ def generate_launch_description() -> LaunchDescription:
                         'drive (a rendered drive), a video file or a folder of images.'),
         DeclareLaunchArgument(
             'log_level', default_value='info',
-            choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            choices=launching.LOG_LEVELS,
             description='Least severe message that the nodes print.'),
         OpaqueFunction(function=nodes),
     ])
@@ -60,12 +60,16 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the process of all segmenters, and a replay for each where a source is given."""
     argument = partial(launching.argument, context)
-    cameras = argument('cameras').replace(' ', '').split(',')
+    cameras = [name.strip('/') for name in argument('cameras').replace(' ', '').split(',')]
     images = argument('images').replace(' ', '').split(',') if argument('images') else [
         'image'] * len(cameras)
     if not all(cameras):
         raise ValueError(
             f'cameras: found {argument("cameras")!r}, expected names with commas between.')
+    if not all(images) or any(image.startswith('~') or image.endswith('/') for image in images):
+        raise ValueError(
+            f'images: found {argument("images")!r}, expected topics with commas between, '
+            'such as /usb_cam/image_raw.')
     if len(images) != len(cameras):
         raise ValueError(
             f'images: found {len(images)} topics, expected one for each of the {len(cameras)} '

@@ -43,7 +43,7 @@ def generate_launch_description() -> LaunchDescription:
             'namespace', default_value='',
             description='Namespace of the nodes and of their relative topics.'),
         DeclareLaunchArgument(
-            'rviz', default_value='false', choices=['true', 'false'],
+            'rviz', default_value='false', choices=['true', 'false', 'True', 'False'],
             description='Whether to open rviz2 with overlay, mask and camera side by side.'),
         DeclareLaunchArgument(
             'source', default_value='none',
@@ -51,7 +51,7 @@ def generate_launch_description() -> LaunchDescription:
                         'rendered drive), a video file, a folder of images or a camera device.'),
         DeclareLaunchArgument(
             'log_level', default_value='info',
-            choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            choices=launching.LOG_LEVELS,
             description='Least severe message that the nodes print.'),
         OpaqueFunction(function=nodes),
     ])
@@ -62,7 +62,8 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     argument = partial(launching.argument, context)
     common = {
         'namespace': argument('namespace'),
-        'remappings': [(name, argument(name)) for name in ('image', 'camera_info')],
+        'remappings': [(name, argument(name)) for name in ('image', 'camera_info')
+                       if argument(name)],
         **launching.common_options(context),
     }
     # The view names the topics of a segmenter without a namespace. It comes first: where rviz2 is
@@ -72,7 +73,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         namespace=argument('namespace'),
         additional_env=common['additional_env'],
         remappings=[
-            ('/image', argument('image')),
+            ('/image', argument('image') or 'image'),
             *((f'/segmenter/{output}', f'segmenter/{output}') for output in ('mask', 'overlay'))],
         condition=IfCondition(argument('rviz')))]
     actions.append(launching.tool(

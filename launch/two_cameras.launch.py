@@ -15,6 +15,8 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+from bisenet_ros import launching
+
 SHARE = get_package_share_path('bisenet_ros')
 
 #: Arguments that both cameras share.
@@ -41,7 +43,7 @@ def generate_launch_description() -> LaunchDescription:
                         'drive (a rendered drive), a video file or a folder of images.'),
         DeclareLaunchArgument(
             'log_level', default_value='info',
-            choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            choices=launching.LOG_LEVELS,
             description='Least severe message that the nodes print.'),
     ]
     for side in ('left', 'right'):

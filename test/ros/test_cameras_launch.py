@@ -49,8 +49,8 @@ def test_parameters_of_all_and_of_one(launch, peer, tmp_path):  # noqa: F811
         '/**:\n  ros__parameters:\n    smoothing: 0.5\n    device: usb:7\n'
         '/b/segmenter:\n  ros__parameters:\n    smoothing: 0.75\n')
 
-    launched = launch(FILE, 'cameras:=a,b', 'source:=drive', f'params_file:={params_file}',
-                      'device:=cpu', f'model:={MODEL}', 'log_level:=warn')
+    launched = launch(FILE, 'cameras:=/a, b/', 'source:=drive', f'params_file:={params_file}',
+                      'device:=cpu', f'model:={MODEL}', 'log_level:=WARN')
     wait_for_images(peer, launched, '/a/segmenter/mask', '/b/segmenter/mask')
 
     assert {(side, name): peer.parameter(name, f'/{side}/segmenter')
@@ -65,7 +65,9 @@ def test_parameters_of_all_and_of_one(launch, peer, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(('arguments', 'said'), [
     (['cameras:=a,b,c', 'images:=/x,/y'],
      r'images: found 2 topics, expected one for each of the 3 cameras a, b, c'),
-    (['cameras:=a,'], r"cameras: found 'a,', expected names with commas between")])
+    (['cameras:=a,'], r"cameras: found 'a,', expected names with commas between"),
+    (['cameras:=a,b', 'images:=/x,'], r"images: found '/x,', expected topics with commas between"),
+    (['cameras:=a', 'images:=~/x'], r"images: found '~/x', expected topics with commas")])
 def test_lists_that_do_not_fit_are_refused(launch, arguments, said):  # noqa: F811
     launched = launch(FILE, *arguments)
 

@@ -242,7 +242,7 @@ def test_arguments_win_over_the_parameter_file_only_where_given(launch, peer, rv
 
     launched = launch(
         'segment.launch.py', 'source:=drive', 'namespace:=robot', 'image:=front/image',
-        'device:=cpu', 'rviz:=true', f'params_file:={params_file}', 'log_level:=warn',
+        'device:=cpu', 'rviz:=True', f'params_file:={params_file}', 'log_level:=WARN',
         overlay=overlay, FASTDDS_BUILTIN_TRANSPORTS='UDPv4')
     wait_for_images(peer, launched, '/robot/front/image')
 
@@ -322,7 +322,7 @@ def robot_overlay(folder: Path, file: str, **arguments: str) -> Path:
 
 @needs_launch
 @pytest.mark.parametrize(('file', 'arguments', 'sides'), [
-    ('segment.launch.py', {}, ['']),
+    ('segment.launch.py', {'image': '', 'camera_info': '', 'rviz': 'False'}, ['']),
     ('two_cameras.launch.py', {}, ['/left', '/right']),
     ('cameras.launch.py', {'images': 'color,/usb/image'}, ['/front', '/rear'])])
 def test_a_robots_launch_file_pushes_a_namespace_and_sets_parameters(
