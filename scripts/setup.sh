@@ -49,6 +49,11 @@ find_python() {
         # Left by a parent that runs in another environment with the ROS 2 wheels.
         [ -z "${_ROS_WHEELS_BOOTSTRAP_COMPLETE:-}" ] || unset LD_LIBRARY_PATH
         unset _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONPATH
+        # Of a distribution that is not sourced: PyPI's ROS 2 has Fast DDS alone, and is Jazzy.
+        if [[ ${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp} != rmw_fastrtps_cpp ]]; then
+            say "RMW_IMPLEMENTATION=$RMW_IMPLEMENTATION is left out: PyPI's ROS 2 has Fast DDS alone."
+        fi
+        unset RMW_IMPLEMENTATION ROS_DISTRO ROS_VERSION
     fi
 
     local candidate answer minor ensurepip rclpy seen='' wrong='' no_rclpy='' no_venv='' package=''

@@ -220,11 +220,14 @@ def test_numpy_1_of_a_sourced_ros_is_kept(machine: Machine) -> None:
 
 def test_paths_of_others_do_not_reach_the_wheels(machine: Machine) -> None:
     machine.python()
-    machine.tool('echo "path ${PYTHONPATH:-none} ${LD_LIBRARY_PATH:-none}"')
+    machine.tool('echo "path ${PYTHONPATH:-none} ${LD_LIBRARY_PATH:-none}" '
+                 '"${RMW_IMPLEMENTATION:-none} ${ROS_DISTRO:-none}"')
     result = machine.run(
         'demo.sh', PYTHONPATH='/elsewhere', LD_LIBRARY_PATH='/other/ros_rcl.libs',
-        _ROS_WHEELS_BOOTSTRAP_COMPLETE='1')
-    assert 'path none none' in result.stdout
+        _ROS_WHEELS_BOOTSTRAP_COMPLETE='1', RMW_IMPLEMENTATION='rmw_cyclonedds_cpp',
+        ROS_DISTRO='humble', ROS_VERSION='2')
+    assert 'path none none none none' in result.stdout
+    assert 'RMW_IMPLEMENTATION=rmw_cyclonedds_cpp is left out: PyPI' in result.stderr
 
 
 # -- what is missing ------------------------------------------------------------------------------
