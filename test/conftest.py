@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+
+# For `training` and `benchmarks`, which are not installed; pytest adds this folder itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # A shell without job control starts background jobs with SIGINT ignored, and what they start
 # inherits that: then no Ctrl-C of a test would arrive.
