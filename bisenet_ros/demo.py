@@ -37,7 +37,7 @@ from sensor_msgs.msg import Image
 
 from bisenet_ros import conversions, process
 from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes
-from bisenet_ros.transport import RANGELESS, transport_environment
+from bisenet_ros.transport import RANGELESS, shipped_file, transport_environment
 
 IMAGE_TOPIC = '/camera/image'
 MASK_TOPIC = '/segmenter/mask'
@@ -55,7 +55,11 @@ DRAIN_S = 1.0
 #: How long a node may take to end before it is killed; it promises two seconds.
 END_S = 3.0
 
-RVIZ_VIEW = Path(__file__).resolve().parents[1] / 'config' / 'segment.rviz'
+#: Its camera is on ``/image``.
+RVIZ_VIEW = 'config/segment.rviz'
+
+#: What would send the nodes to a server that may be elsewhere, or off.
+ELSEWHERE = 'ROS_DISCOVERY_SERVER'
 
 
 class Child:
@@ -391,6 +395,12 @@ def network_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return chosen | transport_environment({**environ, **chosen})
 
 
+def watch_command() -> str:
+    """Return what shows the demonstration's topics in rviz2."""
+    view = shlex.quote(str(shipped_file(RVIZ_VIEW)))
+    return f'rviz2 -d {view} --ros-args -r /image:={IMAGE_TOPIC}'
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -443,7 +453,9 @@ def main(arguments: list[str] | None = None) -> int:
     if domain != os.environ.get('ROS_DOMAIN_ID', '0'):
         watch = f'ROS_DOMAIN_ID={domain} '
         os.environ['ROS_DOMAIN_ID'] = domain
-    watch += f'rviz2 -d {shlex.quote(str(RVIZ_VIEW))}' if RVIZ_VIEW.is_file() else 'rviz2'
+    if os.environ.pop(ELSEWHERE, None):
+        watch = f'env -u {ELSEWHERE} {watch}'
+    watch += watch_command()
     print(f'replay -> {IMAGE_TOPIC} -> segmenter -> {MASK_TOPIC}, {OVERLAY_TOPIC}; two ROS 2 '
           f'nodes in two processes.\nTo watch, where RViz is installed: {watch}', flush=True)
 

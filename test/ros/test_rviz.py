@@ -7,6 +7,8 @@ from rclpy.qos import (
     DurabilityPolicy, qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy,
 )
 
+from bisenet_ros import demo
+
 yaml = pytest.importorskip('yaml')
 
 CONFIG = Path(__file__).resolve().parents[2] / 'config' / 'segment.rviz'
@@ -108,3 +110,12 @@ def test_window_places_every_display(config, displays):
     assert positions == sorted(positions)
     assert all(config['Window Geometry'][display['Name']] == {'collapsed': False}
                for display in displays)
+
+
+def test_the_demonstration_shows_every_topic_of_the_view(displays):
+    command = demo.watch_command()
+    assert command.startswith(f'rviz2 -d {CONFIG} --ros-args -r ')
+    taken = dict(rule.split(':=') for rule in command.split('-r ')[1:])
+    shown = {display['Topic']['Value'] for display in displays}
+    assert {taken.get(topic, topic) for topic in shown} == {
+        demo.IMAGE_TOPIC, demo.MASK_TOPIC, demo.OVERLAY_TOPIC}
