@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -21,6 +23,10 @@ _OUT_OF_MEMORY = ('ResourceExhausted', 'RESOURCE_EXHAUSTED', 'OOM when allocatin
 
 #: What reading JSON, NumPy's or Keras' archives raises when they were cut short or edited.
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error)
+
+
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 
 
 class TrainingError(RuntimeError):
@@ -41,7 +47,7 @@ class Interrupted(Exception):  # noqa: N818 -- an order, not an error
 
     def __init__(self, epoch: int, folder: Path) -> None:
         super().__init__(
-            f'interrupted in epoch {epoch + 1}; {kept(epoch, folder)} The same command goes on '
+            f'interrupted in epoch {epoch + 1}. {kept(epoch, folder)} The same command goes on '
             'behind it.' if epoch else 'interrupted in epoch 1; no epoch was finished.')
 
 
@@ -82,6 +88,21 @@ def intact(
         raise kind(
             f'{path}: found a damaged file ({type(error).__name__}: {first_line(error)}), '
             f'expected {expected}; {advice}.') from error
+
+
+def leave(code: int) -> NoReturn:
+    """
+    End the process with an exit code.
+
+    After Ctrl-C at once: threads that prepare batches may still be in C++ code, which aborts an
+    interpreter that takes its time to finalize.
+
+    """
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def memory_advice(config: Config, epoch: int, folder: Path) -> str:

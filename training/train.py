@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import random
 import sys
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import ops
 
 from bisenet_ros.core import console
@@ -27,9 +29,10 @@ from training import datasets
 from training.averaging import WeightAverage
 from training.class_weights import class_shares, inverse_log, merged
 from training.config import MEAN, Config, ConfigError, load_config, parse_weighted
+from training.datasets.overlap import shared_frames
 from training.devices import ONE, Devices, distribute
 from training.faults import (
-    FiniteLoss, Interrupted, TrainingError, finite_advice, is_out_of_memory, memory_advice,
+    FiniteLoss, Interrupted, TrainingError, finite_advice, is_out_of_memory, memory_advice, leave,
 )
 from training.model import BOOSTERS
 from training.optimization import HeadWeights, build_trainable, freeze, initialize, resized
@@ -106,12 +109,17 @@ class Trainer:
             return dataset
 
         budget = CacheBudget(config.cache_mb * 1_000_000)
-        self.frames = [Cached(opened(spec), budget) for spec, _ in config.train]
+        trained = [(spec, opened(spec)) for spec, _ in config.train]
+        held_out = [(spec, opened(spec)) for spec in config.validate]
+        for pair in itertools.product(trained, held_out):
+            if note := shared_frames(*pair):
+                print(f'note: {note}', flush=True)
+        self.frames = [Cached(dataset, budget) for _, dataset in trained]
         # A stand-in for a bad frame would count another frame twice in a score.
         self.held_out = {
-            spec: Cached(datasets.readable(opened(spec)) if config.on_bad == 'skip'
-                         else opened(spec), budget)
-            for spec in config.validate}
+            spec: Cached(datasets.readable(dataset) if config.on_bad == 'skip' else dataset,
+                         budget)
+            for spec, dataset in held_out}
 
     def _class_weights(self) -> HeadWeights:
         config = self.config
@@ -123,7 +131,12 @@ class Trainer:
             return {'logits': given, **dict.fromkeys(BOOSTERS, None if other else given)}
         shares = class_shares(
             self.frames, [weight for _, weight in config.train], len(config.training_classes))
-        deployed = inverse_log(merged(shares, config.merge, len(config.classes)))
+        of_deployed = merged(shares, config.merge, len(config.classes))
+        if nowhere := [name for name, share in zip(config.classes, of_deployed, strict=True)
+                       if not share]:
+            print(f'note: no labelled pixel of {" or ".join(nowhere)} in the frames that were '
+                  'looked at to train on; what is not shown is not learnt', flush=True)
+        deployed = inverse_log(of_deployed)
         print('class weights: ' + ', '.join(
             f'{name} {weight:.2f}'
             for name, weight in zip(config.classes, deployed, strict=True)), flush=True)
@@ -234,11 +247,13 @@ class Trainer:
         config, run = self.config, self.run
         scalars: dict[str, float] = {}
         marked: dict[str, float | None] = {}
+        shown = np.zeros(len(config.classes), bool)
         for spec, data in self.held_out.items():
             matrix = score(self._inference, data, config, SCORED_TOGETHER)
             if (found := marked_iou(matrix, config)) is not None:
                 scalars[f'iou/{spec}'] = found
             marked[spec] = found
+            shown |= matrix.counts.sum(axis=1) > 0
             for name, iou in zip(config.classes, matrix.iou().tolist(), strict=True):
                 scalars[f'class_iou/{spec}/{name}'] = iou
         chosen = chosen_by(marked, config.mark)
@@ -247,6 +262,10 @@ class Trainer:
             what = 'labelled pixel' if config.mark == MEAN else config.mark
             print(f'note: no {what} in {" and ".join(without)}; not counted in what chooses the '
                   'best epoch', flush=True)
+        if config.mark == MEAN and epoch == self._first and not shown.all():
+            lacking = [name for name, seen in zip(config.classes, shown, strict=True) if not seen]
+            print(f'note: validation shows no {" and no ".join(lacking)}; the mean that chooses '
+                  'the best epoch cannot tell how well that is found', flush=True)
         run.epoch = epoch + 1
         # Only the deployed size is chosen from: other sizes score on other terms.
         if config.phase_of(epoch).input_hw == config.input_hw and chosen > run.best:
@@ -362,4 +381,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    leave(main())

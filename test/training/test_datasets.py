@@ -409,7 +409,9 @@ def test_split_files_choose_frames(tmp_path: Path) -> None:
     ('part=val,by=colour', "found by='colour', expected one of sequence, folder, prefix, name"),
     ('part=val,every=1', "found every='1', expected a whole number of at least 2"),
     ('split=absent.txt', 'no such file or folder; looked for'),
-    ('part=val,every=1000000', r'none of the 1 groups \(sequence\) falls into val')])
+    ('part=val,every=1000000', r'none of the 1 groups \(sequence\) falls into val, such as .*; '
+     r'group them finer \(by=\), keep another share apart \(every=1000000 now\), or list'),
+    ('part=val,by=name,every=1000000', r"such as 'a_1'; keep another share apart \(every=1")])
 def test_splits_of_no_use_are_refused(tmp_path: Path, options: str, said: str) -> None:
     write_pair(tmp_path / 'camvid', 'a_1', [[3]])
     write_split(tmp_path / 'camvid', 'train', ['a_1'])

@@ -24,6 +24,7 @@ from training.datasets.guess import guess
 from training.datasets.headers import changed_by_decoder
 from training.datasets.images import colour_table, read_mask
 from training.datasets.opening import open_frames
+from training.datasets.overlap import shared_frames
 from training.datasets.own import files_in, sequence_of
 
 ROAD = TAXONOMIES['road']
@@ -596,3 +597,24 @@ def test_a_picture_that_exif_turns_is_named(
     with pytest.raises(SizeError, match=r'its image has .*; they must be equal\.') as caught:
         open_dataset('ids:set', tmp_path).read(0)
     assert ('stored as 2x1 and turned by its Exif orientation' in str(caught.value)) == named
+
+
+def test_frames_that_are_trained_on_and_scored_are_named(tmp_path: Path) -> None:
+    for number in range(4):
+        write_pair(tmp_path / 'set', f'a_{number}', [[1]])
+    (tmp_path / 'linked').symlink_to(tmp_path / 'set')
+    (tmp_path / 'val.txt').write_text('a_2\na_3\n')
+
+    def told(train: str, held_out: str, on_bad: str = 'stop') -> str:
+        return shared_frames(*(
+            (name, open_dataset(name, tmp_path, on_bad=on_bad)) for name in (train, held_out)))
+
+    note = ("ids:linked,split=val.txt: 2 of 2 frames (first 'a_2') are in ids:set, which is "
+            'trained on, as well: the score tells how well they are remembered; take them out of '
+            'one of the two')
+    assert told('ids:set', 'ids:linked,split=val.txt') == note
+    assert told('ids:set', 'ids:linked,split=val.txt', 'skip') == note
+    (tmp_path / 'train.txt').write_text('a_0\na_1\n')
+    assert told('ids:set,split=train.txt', 'ids:set,split=val.txt') == ''
+    assert told('synthetic:3', 'synthetic:3').startswith('synthetic:3: 3 of 3 frames are in')
+    assert told('synthetic:3', 'synthetic:3:1') == told('synthetic:3', 'ids:set') == ''

@@ -256,7 +256,7 @@ def test_ctrl_c_ends_a_run_with_one_line(config_path: Path, tmp_path: Path) -> N
     ours = [line for line in errors.splitlines() if 'epoch' in line]
     assert len(ours) == 1 and 'Traceback' not in errors
     assert re.fullmatch(
-        rf'interrupted in epoch \d+; Epoch \d+ is kept in {re.escape(str(folder))}\. The same '
+        rf'interrupted in epoch \d+\. Epoch \d+ is kept in {re.escape(str(folder))}\. The same '
         'command goes on behind it\\.', ours[0])
 
 
@@ -738,3 +738,24 @@ def test_two_devices_give_the_loss_of_one(jax_run: Path, tmp_path: Path) -> None
     for name in (name for name in wanted if name.startswith('a')):
         np.testing.assert_allclose(
             found[name], wanted[name], rtol=0.02, atol=0.02, err_msg=name)
+
+
+def test_what_is_trained_on_and_scored_is_told_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    Trainer(tiny_config(validate=('synthetic:8',)), None, tmp_path / 'a', [])
+    assert 'note: synthetic:8: 8 of 8 frames are in synthetic:8, which' in capsys.readouterr().out
+    Trainer(tiny_config(), None, tmp_path / 'b', [])
+    assert 'which is trained on' not in capsys.readouterr().out
+
+
+def test_classes_that_nothing_shows_are_told(
+    tmp_path: Path, eager: None, capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / 'flat.json').write_text(json.dumps({'*': 'background'}))
+    config = yard(tmp_path, mark='mean', class_weights='inverse_log', train=(
+        (f'synthetic:4,classes={tmp_path}/flat.json', 1.0),))
+    train(config, None, tmp_path / 'run', [])
+    said = capsys.readouterr().out
+    assert 'note: no labelled pixel of hole in the frames that were looked at to tr' in said
+    assert 'note: validation shows no hole; the mean that chooses the best epoch' in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,4 +58,15 @@ def test_advice_names_only_what_can_be_changed() -> None:
 def test_interruption_says_what_is_kept() -> None:
     assert str(Interrupted(0, Path('x'))) == 'interrupted in epoch 1; no epoch was finished.'
     assert str(Interrupted(4, Path('x'))) == (
-        'interrupted in epoch 5; Epoch 4 is kept in x. The same command goes on behind it.')
+        'interrupted in epoch 5. Epoch 4 is kept in x. The same command goes on behind it.')
+
+
+def test_an_interrupted_process_does_not_finalize() -> None:
+    """Its exit code is 130 whatever its threads do; other codes end it as usual."""
+    script = ('import atexit; from training.faults import leave; '
+              'atexit.register(print, "finalized", flush=True); print("said", end=" "); leave({})')
+    for code, said in ((130, 'said '), (1, 'said finalized\n')):
+        ended = subprocess.run(
+            [sys.executable, '-c', script.format(code)], cwd=Path(__file__).parents[2],
+            capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (code, said)

@@ -119,7 +119,9 @@ def select(frames: list[Frame], request: Request) -> list[Frame]:
     chosen = [frame for frame in frames
               if kept_apart(group_of(frame, by), every) == (part == 'val')]
     if frames and not chosen:
+        finer = '' if by == 'name' else 'group them finer (by=), '
         raise DatasetError(
             f'{request.spec}: none of the {len(groups)} groups ({by}) falls into {part}, such as '
-            f'{min(groups)!r}; group them finer (by=), or list the frames (split=FILE).')
+            f'{min(groups)!r}; {finer}keep another share apart (every={every} now), or list the '
+            'frames (split=FILE), in train and val alike.')
     return chosen
