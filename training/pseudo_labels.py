@@ -28,7 +28,7 @@ from bisenet_ros.core.sources import SourceError, VideoSource
 from training import datasets
 from training.datasets.base import DatasetError, UnreadableError, counted, located
 from training.datasets.images import IMAGE_SUFFIXES, decode_rgb, read_bytes, read_rgb
-from training.datasets.own import files_under, sequence_of
+from training.datasets.own import ORIGIN, files_under, sequence_of
 from training.datasets.progress import Progress
 from training.faults import TrainingError
 from training.finished_run import RunError, read_run
@@ -325,10 +325,11 @@ def pseudo_label(
             made = Path(parts) / output.name
             images = collect(places, every, made / 'images')
             counts = label(teacher, images, made)
-            text = json.dumps({'run': str(run), 'commit': commit(), 'sure': sure, 'every': every,
+            text = json.dumps({'run': str(run), 'classes': teacher.classes, 'commit': commit(),
+                               'sure': sure, 'every': every,
                                'images': [str(place) for place in places]}, indent=2,
                               allow_nan=False)
-            (made / 'origin.json').write_text(text)
+            (made / ORIGIN).write_text(text)
             made.rename(output)
     except OSError as error:
         raise PseudoLabelError(

@@ -599,6 +599,30 @@ def test_a_picture_that_exif_turns_is_named(
     assert ('stored as 2x1 and turned by its Exif orientation' in str(caught.value)) == named
 
 
+def test_labels_of_other_classes_are_refused(tmp_path: Path) -> None:
+    """``training.pseudo_labels`` says which classes its ids mean."""
+    write_pair(tmp_path / 'more', 'a_1', [[1, 2]])
+    origin = tmp_path / 'more' / 'origin.json'
+    origin.write_text(json.dumps({'run': 'runs/old'}))  # of an older version
+    assert open_dataset('ids:more', tmp_path).read(0)[1].tolist() == [[1, 2]]
+    origin.write_text(json.dumps({'classes': list(ROAD.classes)}))
+    assert open_dataset('ids:more', tmp_path).read(0)[1].tolist() == [[1, 2]]
+    origin.write_text(json.dumps({'classes': ['background', 'road', 'plant']}))
+    with pytest.raises(DatasetError, match=(
+            r"origin\.json: found labels of the classes \['background', 'road', 'plant'\], exp.* "
+            r"those of taxonomy 'road'")):
+        open_dataset('ids:more', tmp_path)
+    (tmp_path / 'map.json').write_text('{"1": "road", "2": "ground"}')
+    assert open_dataset('ids:more,classes=map.json', tmp_path).read(0)[1].tolist() == [[1, 2]]
+
+
+def test_a_key_twice_in_a_class_map_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path / 'set', 'a_1', [[10]])
+    (tmp_path / 'map.json').write_text('{"10": "background", "10": "road"}')
+    with pytest.raises(DatasetError, match=r"map\.json: .*found the key '10' twice, expected it"):
+        open_dataset('ids:set,classes=map.json', tmp_path)
+
+
 def test_frames_that_are_trained_on_and_scored_are_named(tmp_path: Path) -> None:
     for number in range(4):
         write_pair(tmp_path / 'set', f'a_{number}', [[1]])

@@ -228,6 +228,7 @@ def test_the_folder_is_a_data_set(
         np.testing.assert_array_equal(ids, teacher(rgb))
     origin = json.loads((output / 'origin.json').read_text())
     assert origin['run'] == str(run) and origin['sure'] == 0.5
+    assert origin['classes'] == ['background', 'road', 'ground', 'movable']
     # What is there is not touched.
     assert main(arguments) == 1
     assert 'more: found that it is there, expected a new folder' in capsys.readouterr().err

@@ -40,6 +40,16 @@ def normalised(key: str) -> str:
     return ','.join(map(str, colour)) if colour else key.strip()
 
 
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of a file's pairs; JSON itself would take the last of equal keys."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'found the key {key!r} twice, expected it once')
+        found[key] = value
+    return found
+
+
 def read_json_object(path: Path, expected: str) -> dict[str, object]:
     """
     Return the object in a JSON file.
@@ -53,7 +63,7 @@ def read_json_object(path: Path, expected: str) -> dict[str, object]:
     if not path.is_file():
         raise DatasetError(f'{path}: no such file; expected {expected}.')
     try:
-        found = json.loads(path.read_text(encoding='utf-8-sig'))
+        found = json.loads(path.read_text(encoding='utf-8-sig'), object_pairs_hook=_each_once)
     except ValueError as error:
         raise DatasetError(f'{path}: not readable as JSON ({error}); mend it.') from error
     if not isinstance(found, dict):

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from training.datasets.base import (
-    VOID, DatasetError, FrameDataset, Pixels, UnknownClassError, read_text,
+    VOID, DatasetError, FrameDataset, Pixels, UnknownClassError, read_text, located,
 )
 from training.datasets.classes import (
     ClassMap, colour_of, id_table, normalised, read_class_map, read_json_object,
 )
 from training.datasets.files import FileDataset, Frame, IdMasks, picture_of
 from training.datasets.images import read_colours
-from training.datasets.own import paired
+from training.datasets.own import paired, ORIGIN
 from training.datasets.selection import select
 from training.datasets.spec import Request
 from training.datasets.tables import PALETTES, PALETTES_TO
@@ -159,6 +159,7 @@ def id_masks(request: Request) -> FrameDataset:
     found = paired(request)
     path = request.option_path('classes')
     if path is None:
+        check_origin(located(request.argument, request.root) / ORIGIN, request)
         names = dict(enumerate(request.taxonomy.classes))
         table = id_table({**names, VOID: 'void'}, ClassMap(request.taxonomy), request.spec)
     else:
@@ -167,6 +168,32 @@ def id_masks(request: Request) -> FrameDataset:
     notes = of_black_and_white(frames, request.taxonomy) if path is None else ()
     return FileDataset(request.spec, frames, IdMasks(table), request.on_bad,
                        (*found.notes, *notes))
+
+
+def check_origin(path: Path, request: Request) -> None:
+    """
+    Refuse ids that were written as those of other classes.
+
+    Parameters
+    ----------
+    path : Path
+        Where ``training.pseudo_labels`` says what it wrote; need not be there.
+    request : Request
+
+    Raises
+    ------
+    DatasetError
+        If it names other classes than the taxonomy has.
+
+    """
+    if not path.is_file():
+        return
+    classes = read_json_object(path, 'what training.pseudo_labels wrote').get('classes')
+    if classes is not None and classes != list(request.taxonomy.classes):
+        raise DatasetError(
+            f'{path}: found labels of the classes {classes}, expected those of taxonomy '
+            f'{request.taxonomy.name!r}, {list(request.taxonomy.classes)}, in that order; give '
+            'the taxonomy of the run that wrote them, or say what each id becomes (classes=FILE).')
 
 
 def id_map(user: Mapping[str, str], request: Request, path: Path) -> np.ndarray:

@@ -17,6 +17,9 @@ from training.datasets.spec import Request
 #: Names of folders that hold the labels, beside one named ``images``.
 LABEL_FOLDERS = ('labels', 'masks', 'annotations')
 
+#: What ``training.pseudo_labels`` says of the labels that it wrote, beside their folder.
+ORIGIN = 'origin.json'
+
 #: What recorders put behind a frame's number: which camera, or which of its pictures.
 _CAMERA = ('left|right|front|rear|back|side|cent(?:er|re)|middle|wide|tele|'
            r'cam(?:era)?(?:\d{1,2})?|rgb|bgr|colou?r|gr[ae]y|mono|raw|rect|img|image|'
