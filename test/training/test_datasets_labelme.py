@@ -280,3 +280,16 @@ def test_a_picture_that_exif_turns_is_named(tmp_path: Path) -> None:
     annotate(tmp_path / 'set' / 'a.json', imageHeight=1, imageWidth=2)
     with pytest.raises(SizeError, match=r'was drawn on 2x1 pixels, but its image has 1x2; .*Exif'):
         open_dataset('labelme:set', tmp_path, YARD).read(0)
+
+
+def test_shapes_of_another_picture_are_refused(tmp_path: Path) -> None:
+    """Of a file without the size of its own: the photo was made smaller since."""
+    at_edge = shape('road', 'polygon', (0, 0), (6, 0), (6.2, 5.2), (0, 5))
+    assert labels_of(tmp_path / 'edge', at_edge) == [[1] * 6] * 5
+    far = shape('road', 'polygon', (0, 0), (12, 0), (12, 9.5), (0, 9.5))
+    with pytest.raises(SizeError, match=(
+            r'a\.json: shape 1 reaches x 12 and y 9\.5, but the image has 6x5 pixels; put the')):
+        labels_of(tmp_path / 'far', far)
+    # Stated sizes are believed: what lies outside is cut off.
+    annotate(tmp_path / 'far' / 'set' / 'a.json', far, imageHeight=5, imageWidth=6)
+    assert open_dataset('labelme:set', tmp_path / 'far').read(0)[1].all()

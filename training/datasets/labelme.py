@@ -28,6 +28,9 @@ from training.datasets.selection import select
 from training.datasets.shapes import fill_circle, fill_polygon, fill_rectangle
 from training.datasets.spec import Request
 
+#: Points of shapes on a picture lie at most at so many times its size.
+BEYOND = 1.05
+
 #: Shapes without an area.
 WITHOUT_AREA = ('line', 'linestrip', 'point', 'points')
 
@@ -86,6 +89,8 @@ class LabelmeFiles:
         for number, shape in drawn:
             with shape_faults(frame.label, number):
                 self._draw(shape, labels, str(frame.label))
+        if not (found.get('imageHeight') and found.get('imageWidth')):
+            check_reach(drawn, (width, height), frame.label)
         with self._lock:
             self._ignored[frame.label] = ignored
         return rgb, labels
@@ -134,6 +139,28 @@ class LabelmeFiles:
         raise UnreadableError(
             f'{frame.label}: found no image {named or frame.label.stem!r} in {folder}, and none '
             'within the file; put it there, or say where it is (images=FOLDER).')
+
+
+def check_reach(
+    drawn: list[tuple[int, dict[str, Any]]], size_wh: tuple[int, int], where: Path,
+) -> None:
+    """
+    Refuse shapes of another picture where the file does not state the size of its own.
+
+    Raises
+    ------
+    SizeError
+        If one reaches so far out of the picture that it was not drawn on it.
+
+    """
+    for number, shape in drawn:
+        with shape_faults(where, number):
+            corners = np.asarray(shape['points'], float).reshape(-1, 2)
+        right, low = corners.max(axis=0)
+        if right > BEYOND * size_wh[0] or low > BEYOND * size_wh[1]:
+            raise SizeError(
+                f'{where}: shape {number} reaches x {right:g} and y {low:g}, but the image has '
+                f'{size_wh[0]}x{size_wh[1]} pixels; put the image back that was annotated.')
 
 
 def images_named(path: Path) -> list[Path]:
