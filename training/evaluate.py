@@ -112,9 +112,9 @@ def _parser() -> argparse.ArgumentParser:
                         help='for models without a contract: names by id, or a class list')
     parser.add_argument('--merge', nargs='+', default=[], metavar='NEW=OLD,OLD',
                         help='count the classes OLD, of a model or of the data, as NEW')
-    parser.add_argument('--road', type=int, default=1,
+    parser.add_argument('--road', type=int, metavar='ID',
                         help='the id of road in a .keras file that nothing names the classes of '
-                             '(default: %(default)s)')
+                             '(default: 1 of two)')
     parser.add_argument('--drives', type=int, default=8,
                         help='print drives apart where there are at most this many')
     parser.add_argument('--frames', type=int, default=6, metavar='N',
@@ -145,6 +145,11 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
     named = labels(texts, args.device)
     predictors = [open_predictor(text, args.device, args.class_names, args.road)
                   for text in texts]
+    for name, predictor in zip(named, predictors, strict=True):
+        for spec in opened:
+            if spec in predictor.trained_on:
+                print(f'note: {name} was trained on {spec}; its score there tells how well it '
+                      'remembers')
     matching = match(
         taxonomy.classes, [predictor.class_names for predictor in predictors], merges)
     if len(matching.names) < len(taxonomy.classes):

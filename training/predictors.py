@@ -57,6 +57,11 @@ class Predictor(Protocol):
         """Say how it computes, for a report."""
         ...
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the data sets that it was trained on, as far as anything tells."""
+        ...
+
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
         """Label ``uint8[H, W, 3]`` RGB at its own size."""
         ...
@@ -94,12 +99,14 @@ class TflitePredictor:
         contract = self._segmenter.contract
         self.class_names = contract.class_names
         self.class_colors_rgb = contract.class_colors_rgb
+        told = contract.provenance.get('datasets')
+        self.trained_on = tuple(map(str, told)) if isinstance(told, list) else ()
         self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
 
     @property
     def description(self) -> str:
         height, width = self._segmenter.contract.input_hw
-        return f'TFLite, {width}x{height}, on {self._segmenter.device_status.device}'
+        return f'TFLite, {height}x{width}, on {self._segmenter.device_status.device}'
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
         result = self._segmenter.segment(rgb, wanted=self._wanted)
@@ -118,8 +125,8 @@ class KerasPredictor:
     class_names : sequence of str
         Names by id, or the path of one class list. Where empty, ``config.json`` beside the file
         is asked (a run folder of ``training.train``), and else only ``road`` gets a name.
-    road : int
-        The id of road where nothing names the classes.
+    road : int or None
+        The id of road where nothing names the classes; None: 1 of two, and an error of more.
 
     Raises
     ------
@@ -128,7 +135,8 @@ class KerasPredictor:
 
     """
 
-    def __init__(self, model: Path, class_names: Sequence[str] = (), road: int = 1) -> None:
+    def __init__(self, model: Path, class_names: Sequence[str] = (),
+                 road: int | None = None) -> None:
         if not model.is_file():
             raise ModelError(f'{model}: no such file.')
         import keras  # here, so that scoring a .tflite needs no training packages
@@ -150,8 +158,9 @@ class KerasPredictor:
         self._input_hw = tuple(network.input_shape[1:3])
         self.class_names, self.class_colors_rgb = _keras_classes(
             model, network.output_shape[3], class_names, road)
+        self.trained_on = _trained_on(model.with_name('config.json'))
         self.description = (
-            f'Keras, float, {self._input_hw[1]}x{self._input_hw[0]}, {keras.backend.backend()}')
+            f'Keras, float, {self._input_hw[0]}x{self._input_hw[1]}, {keras.backend.backend()}')
 
     def logits(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Return ``float32[h, w, C]`` at the output's own size."""
@@ -164,8 +173,16 @@ class KerasPredictor:
         return Prediction(*decision_from_logits(self.logits(rgb), (rgb.shape[0], rgb.shape[1])))
 
 
+def _trained_on(settings: Path) -> tuple[str, ...]:
+    """Return the data sets that a run's settings name; none where they do not lie there."""
+    try:
+        return tuple(spec for spec, _ in json.loads(settings.read_text())['config']['train'])
+    except (OSError, KeyError, TypeError, ValueError):
+        return ()
+
+
 def _keras_classes(
-    model: Path, count: int, class_names: Sequence[str], road: int,
+    model: Path, count: int, class_names: Sequence[str], road: int | None,
 ) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
     colors: tuple[Rgb, ...] | None = None
     source = '--class-names'
@@ -181,7 +198,11 @@ def _keras_classes(
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f'{beside}: names no classes ({error}); give --class-names.') from error
-    elif not 0 <= road < count:
+    elif road is None and count != 2:
+        raise ModelError(
+            f'{model}: nothing names its {count} classes; give --class-names, or --road if road '
+            'alone is to be scored, or put config.json of its run beside it.')
+    elif not 0 <= (road := 1 if road is None else road) < count:
         raise ModelError(f'--road: found {road}, expected an id below {count} for {model}.')
     else:
         names = tuple(
@@ -204,7 +225,7 @@ def parse_model(text: str, device: str) -> tuple[Path, str]:
 
 
 def open_predictor(
-    text: str, device: str = 'cpu', class_names: Sequence[str] = (), road: int = 1,
+    text: str, device: str = 'cpu', class_names: Sequence[str] = (), road: int | None = None,
 ) -> Predictor:
     """
     Open a model by its file name.

@@ -246,6 +246,38 @@ def test_classes_of_a_keras_file(keras_file: Path) -> None:
         beside.unlink()
 
 
+def test_classes_of_a_keras_file_are_not_guessed(tmp_path: Path) -> None:
+    keras = pytest.importorskip('keras', reason='keras is not installed')
+    from bisenet_ros.core.errors import ModelError
+    image = keras.Input((32, 64, 3), batch_size=1)
+    path = tmp_path / 'alone.keras'
+    keras.Model(image, keras.layers.Conv2D(3, 1, strides=8)(image)).save(path)
+    with pytest.raises(ModelError, match='nothing names its 3 classes; give --class-names, or --'):
+        open_predictor(str(path))
+    assert open_predictor(str(path), road=1).class_names == ('class 0', 'road', 'class 2')
+
+
+def test_what_a_model_was_trained_on_is_told(
+    keras_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    beside = keras_file.with_name('config.json')
+    beside.write_text(json.dumps({'config': {
+        'classes': ['rest', 'road'], 'train': [['synthetic:1', 1.0], ['synthetic:9', 1.0]]}}))
+    model = Toy().save(tmp_path)
+    contract = json.loads(model.with_suffix('.json').read_text())
+    contract['provenance'] = {'datasets': ['synthetic:2']}
+    model.with_suffix('.json').write_text(json.dumps(contract))
+    try:
+        assert evaluate.main(['--model', str(model), '--against', str(keras_file), '--merge',
+                              'background=rest', '--on', 'synthetic:1', 'synthetic:2']) == 0
+    finally:
+        beside.unlink()
+    said = capsys.readouterr().out
+    assert f'note: {model.name} was trained on synthetic:2; its score there tells how' in said
+    assert 'note: best.keras was trained on synthetic:1; ' in said
+    assert said.count('was trained on') == 2
+
+
 def test_keras_file_takes_no_device(keras_file: Path) -> None:
     from bisenet_ros.core.errors import ModelError
     for device in ('usb:0', 'cpu'):
