@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import keras
@@ -27,6 +30,9 @@ DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZip
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
+
+#: Set by Ctrl-C, see ``remember_interrupts``.
+interrupted = threading.Event()
 
 
 class TrainingError(RuntimeError):
@@ -66,6 +72,14 @@ class FiniteLoss(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Interruptible(keras.callbacks.Callback):
+    """Stop at the first batch after a Ctrl-C that was raised where Python ignores it."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception of any backend means that memory ran out."""
     text = f'{type(error).__name__}: {error}'
@@ -88,6 +102,15 @@ def intact(
         raise kind(
             f'{path}: found a damaged file ({type(error).__name__}: {first_line(error)}), '
             f'expected {expected}; {advice}.') from error
+
+
+def remember_interrupts() -> None:
+    """Let ``interrupted`` tell of Ctrl-C, which libraries may turn into errors of their own."""
+    def handle(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
 
 
 def leave(code: int) -> NoReturn:

@@ -32,7 +32,8 @@ from training.config import MEAN, Config, ConfigError, load_config, parse_weight
 from training.datasets.overlap import shared_frames
 from training.devices import ONE, Devices, distribute
 from training.faults import (
-    FiniteLoss, Interrupted, TrainingError, finite_advice, is_out_of_memory, memory_advice, leave,
+    INTERRUPTED, FiniteLoss, Interrupted, Interruptible, TrainingError, finite_advice,
+    interrupted, is_out_of_memory, leave, memory_advice, remember_interrupts,
 )
 from training.model import BOOSTERS
 from training.optimization import HeadWeights, build_trainable, freeze, initialize, resized
@@ -45,6 +46,9 @@ __all__ = ['Trainer', 'main', 'overridden', 'score', 'train']
 
 #: Frames that are scored together.
 SCORED_TOGETHER = 8
+
+#: What Ctrl-C is answered with while nothing is trained yet.
+BEFORE_FIRST = 'interrupted before the first epoch'
 
 
 class Trainer:
@@ -178,6 +182,8 @@ class Trainer:
             except KeyboardInterrupt:
                 raise Interrupted(epoch, self.run.folder) from None
             except Exception as error:
+                if interrupted.is_set():
+                    raise Interrupted(epoch, self.run.folder) from error
                 if is_out_of_memory(error):
                     raise TrainingError(
                         memory_advice(self.config, epoch, self.run.folder)) from error
@@ -230,7 +236,7 @@ class Trainer:
             config, self.frames, epoch, list(self.model.output),
             part=(self._devices.process, self._devices.processes))
         watch = FiniteLoss()
-        callbacks = [watch, *([self.average] if self.average is not None else [])]
+        callbacks = [watch, Interruptible(), *([self.average] if self.average is not None else [])]
         loss = float(self.model.fit(
             batches, shuffle=False, verbose=1 if sys.stdout.isatty() else 0, callbacks=callbacks,
         ).history['loss'][0])
@@ -372,8 +378,13 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except (Interrupted, KeyboardInterrupt) as error:
-        print(str(error) or 'interrupted before the first epoch', file=sys.stderr)
-        return 130
+        print(str(error) or BEFORE_FIRST, file=sys.stderr)
+        return INTERRUPTED
+    except Exception:
+        if not interrupted.is_set():
+            raise
+        print(BEFORE_FIRST, file=sys.stderr)
+        return INTERRUPTED
     mark = 'mean' if config.mark == MEAN else config.mark
     print(f'best {mark} IoU on {" and ".join(config.validate)}: {run.best:.4f}; '
           f'model: {folder / "best.keras"}')
@@ -381,4 +392,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    remember_interrupts()
     leave(main())

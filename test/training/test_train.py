@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from training.augment import Augmentation  # noqa: E402
 from training.averaging import WeightAverage  # noqa: E402
 from training.config import Config, Phase, load_config  # noqa: E402
 from training.datasets import SyntheticDrive  # noqa: E402
-from training.faults import TrainingError  # noqa: E402
+from training.faults import Interrupted, TrainingError  # noqa: E402
 from training.finished_run import RunError, read_run  # noqa: E402
 from training.metrics import ConfusionMatrix, labels_from_logits  # noqa: E402
 from training.model import Architecture, build, deployable  # noqa: E402
@@ -759,3 +760,38 @@ def test_classes_that_nothing_shows_are_told(
     said = capsys.readouterr().out
     assert 'note: no labelled pixel of hole in the frames that were looked at to tr' in said
     assert 'note: validation shows no hole; the mean that chooses the best epoch' in said
+
+
+def test_an_error_that_ctrl_c_became_ends_in_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Trainer(tiny_config(), None, tmp_path / 'run', [])
+    monkeypatch.setattr(trainer, '_train_epoch', raising(SystemError('of a library')))
+    with pytest.raises(SystemError):
+        trainer.train()
+    remembered = threading.Event()
+    remembered.set()
+    monkeypatch.setattr('training.train.interrupted', remembered)
+    with pytest.raises(Interrupted, match='interrupted in epoch 1; no epoch was finished'):
+        trainer.train()
+
+
+def test_a_ctrl_c_that_python_ignored_ends_at_the_next_batch(
+    tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one raised within a destructor is."""
+    remembered = threading.Event()
+    monkeypatch.setattr('training.faults.interrupted', remembered)
+    trainer = Trainer(tiny_config(phases=(Phase((32, 32), 2),)), None, tmp_path / 'run', [])
+    validated = trainer._validate
+    monkeypatch.setattr(
+        trainer, '_validate', lambda epoch: (remembered.set(), validated(epoch))[1])
+    with pytest.raises(Interrupted, match=r'interrupted in epoch 2\. Epoch 1 is kept in '):
+        trainer.train()
+
+
+def raising(error: Exception) -> Any:
+    def raise_it(*_: Any) -> None:
+        raise error
+
+    return raise_it

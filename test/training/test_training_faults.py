@@ -61,6 +61,23 @@ def test_interruption_says_what_is_kept() -> None:
         'interrupted in epoch 5. Epoch 4 is kept in x. The same command goes on behind it.')
 
 
+def test_an_interrupt_that_became_an_error_is_remembered() -> None:
+    """Keras wraps what is raised within a layer, Ctrl-C too."""
+    script = (
+        'import os, signal\n'
+        'from training import faults\n'
+        'faults.remember_interrupts()\n'
+        'assert not faults.interrupted.is_set()\n'
+        'try:\n'
+        '    os.kill(os.getpid(), signal.SIGINT)\n'
+        '    signal.pause()\n'
+        'except KeyboardInterrupt:\n'
+        '    print("raised", faults.interrupted.is_set())\n')
+    ended = subprocess.run([sys.executable, '-c', script], cwd=Path(__file__).parents[2],
+                           capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, 'raised True\n')
+
+
 def test_an_interrupted_process_does_not_finalize() -> None:
     """Its exit code is 130 whatever its threads do; other codes end it as usual."""
     script = ('import atexit; from training.faults import leave; '
