@@ -95,6 +95,33 @@ def test_unknown_names_come_with_a_class_map_to_fill_in(tmp_path: Path) -> None:
         report_of(tmp_path, 'labelme:set'))
 
 
+def test_a_class_map_says_what_it_names_in_vain(tmp_path: Path) -> None:
+    """"Parkign" would else be background for good, by the "*" that was meant for the rest."""
+    shapes = [
+        {'label': label, 'shape_type': kind, 'points': [[0, 0], [1, 1]]}
+        for label, kind in (('road', 'rectangle'), ('parking', 'rectangle'), ('kerb', 'line'))]
+    write_image(tmp_path / 'set' / 'a.jpg', (2, 2))
+    write_json(tmp_path / 'set' / 'a.json', {'shapes': shapes})
+    write_json(tmp_path / 'map.json', {'road': 'road', 'parkign': 'road', 'kerb': 'void',
+                                       '*': 'background'})
+    said = "note: classes=FILE names 'parkign', which nothing here is called"
+    assert said in str(report_of(tmp_path, 'labelme:set,classes=map.json'))
+    write_colours(tmp_path / 'masks' / 'a.png', [[(1, 2, 3), (4, 5, 6)]])
+    write_image(tmp_path / 'masks' / 'a.jpg', (1, 2))
+    write_json(tmp_path / 'palette.json', {'1,2,3': 'road', '4,5,6': 'parking', '7,7,7': 'kerb'})
+    assert said in str(
+        report_of(tmp_path, 'masks:masks,palette=palette.json,classes=map.json'))
+    write_json(tmp_path / 'coco.json', {
+        'images': [{'id': 1, 'file_name': 'a.jpg'}],
+        'categories': [{'id': 1, 'name': 'road'}, {'id': 2, 'name': 'kerb'}],
+        'annotations': [{'image_id': 1, 'category_id': 1, 'segmentation': [[0, 0, 2, 0, 2, 2]]}]})
+    assert said in str(report_of(tmp_path, 'coco:coco.json,images=set,classes=map.json'))
+    write_pair(tmp_path / 'camvid', 'a', [[3]])
+    write_split(tmp_path / 'camvid', 'train', ['a'])
+    write_json(tmp_path / 'map.json', {'parkign': 'road', 'road': 'road'})
+    assert said in str(report_of(tmp_path, 'camvid:train,classes=map.json'))
+
+
 def test_long_lists_of_faults_are_cut(tmp_path: Path) -> None:
     stems = [f'a_{n:02d}' for n in range(15)]
     for stem in stems:

@@ -252,7 +252,7 @@ def check(
         progress.clear()
     kept = of_classes(pixels, taxonomy)
     shares = (kept / max(kept.sum(), 1)).tolist()
-    notes = (*getattr(dataset, 'notes', ()), *ignored_notes(dataset),
+    notes = (*getattr(dataset, 'notes', ()), *ignored_notes(dataset), *unmet_notes(dataset),
              *of_share(dataset, name, taxonomy, shares[-1], most_void[1]))
     return CheckReport(
         name, taxonomy, marked, len(prints), tuple(faults), kinds, unknown,
@@ -277,6 +277,14 @@ def ignored_notes(dataset: FrameDataset) -> list[str]:
     ignored: Counter[str] = getattr(dataset, 'ignored', Counter)()
     return [f'left out: {name}, which has no area ({count} times)'
             for name, count in ignored.most_common()]
+
+
+def unmet_notes(dataset: FrameDataset) -> list[str]:
+    """Return what a class map names in vain."""
+    unmet: list[str] = getattr(dataset, 'unmet', list)()
+    more = ', ...' if unmet[SHOWN:] else ''
+    return [f'classes=FILE names {", ".join(map(repr, unmet[:SHOWN]))}{more}, which nothing here '
+            'is called'] if unmet else []
 
 
 def leaks(reports: Sequence[CheckReport]) -> list[str]:

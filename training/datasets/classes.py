@@ -133,6 +133,7 @@ class ClassMap:
             except DatasetError as error:
                 raise DatasetError(f'{origin}: for {source!r}: {error}') from error
         self._any = self._ids.pop(ANY, None)
+        self._unmet = {source: None for source in user or {} if source != ANY}
 
     def names(self, source: str) -> bool:
         """Tell whether a table names a source's class."""
@@ -145,6 +146,7 @@ class ClassMap:
 
     def find(self, source: str) -> int | None:
         """Return the id of a source's class, None where nothing names it."""
+        self.meet(source)
         if source in self._ids:
             return self._ids[source]
         if self.knows(source):
@@ -165,6 +167,14 @@ class ClassMap:
         if found is None:
             raise UnknownClassError(self.complaint(where, [source]), {source: 1})
         return found
+
+    def meet(self, source: str) -> None:
+        """Note that a source has a class of this name, whatever becomes of it."""
+        self._unmet.pop(source, None)
+
+    def unmet(self) -> list[str]:
+        """Return what the user's table names and no source was found to have."""
+        return list(self._unmet)
 
     def require(self, counts: Mapping[str, int], where: str) -> None:
         """

@@ -16,6 +16,7 @@ from training.datasets.base import (
     DatasetError, FrameDataset, Pixels, SizeError, UnknownClassError, UnreadableError, counted,
     located,
 )
+from training.datasets.classes import ClassMap
 from training.datasets.files import FileDataset, Frame, picture_of
 from training.datasets.images import read_colours, turned
 from training.datasets.layouts import json_object
@@ -239,12 +240,16 @@ def entry_faults(path: Path, expected: str) -> Iterator[None]:
             f'{path}: an entry is damaged ({error}), expected {expected}.') from error
 
 
-def categories_of(request: Request, found: Entry, path: Path, used: set[int]) -> Categories:
+def categories_of(
+    request: Request, class_map: ClassMap, found: Entry, path: Path, used: set[int],
+) -> Categories:
     """Return the categories that occur."""
     listed = entries(found, 'categories', path)
     check_once(((each['id'], str(each['name'])) for each in listed), path, 'category')
+    for each in listed:
+        class_map.meet(str(each['name']))
     names = {each['id']: str(each['name']) for each in listed if each['id'] in used}
-    return Categories(names, request.class_map().targets(names, request.spec))
+    return Categories(names, class_map.targets(names, request.spec))
 
 
 def check_once(keys: Iterable[tuple[Any, str]], path: Path, noun: str) -> None:
@@ -307,12 +312,13 @@ def coco(request: Request) -> FrameDataset:
 
     """
     path, images, found = opened(request)
+    class_map = request.class_map()
     by_image: dict[int | str, list[Entry]] = {}
     with entry_faults(path, 'COCO annotations; export the data set again'):
         for each in entries(found, 'annotations', path):
             by_image.setdefault(each['image_id'], []).append(each)
         used = {each['category_id'] for listed in by_image.values() for each in listed}
-        categories = categories_of(request, found, path, used)
+        categories = categories_of(request, class_map, found, path, used)
         files = {each['id']: path for each in entries(found, 'images', path)}
         frames = frames_of(found, path, images, files)
         sizes = {each['id']: (int(each['width']), int(each['height']))
@@ -322,7 +328,8 @@ def coco(request: Request) -> FrameDataset:
     notes = [*doubts(frames, request),
              *left_out('annotation', ' of an image id that "images" does not list', lost)]
     reader = CocoShapes(by_image, categories, unlabelled_id(request), sizes)
-    return FileDataset(request.spec, select(frames, request), reader, request.on_bad, notes)
+    return FileDataset(
+        request.spec, select(frames, request), reader, request.on_bad, notes, class_map)
 
 
 def coco_panoptic(request: Request) -> FrameDataset:
@@ -336,6 +343,7 @@ def coco_panoptic(request: Request) -> FrameDataset:
 
     """
     path, images, found = opened(request)
+    class_map = request.class_map()
     masks = request.option_path('panoptic')
     if masks is None:
         raise DatasetError(
@@ -346,7 +354,7 @@ def coco_panoptic(request: Request) -> FrameDataset:
         check_once(((each['image_id'], str(each.get('file_name'))) for each in listed), path,
                    "annotation's image")
         used = {segment['category_id'] for each in listed for segment in each['segments_info']}
-        categories = categories_of(request, found, path, used)
+        categories = categories_of(request, class_map, found, path, used)
         segments = {each['image_id']: {
             int(segment['id']): segment['category_id'] for segment in each['segments_info']}
             for each in listed}
@@ -359,4 +367,5 @@ def coco_panoptic(request: Request) -> FrameDataset:
              *left_out('annotation', ' of an image id that "images" does not list',
                        [key for key in files if key not in named])]
     reader = PanopticMasks(segments, categories, unlabelled_id(request, default='void'))
-    return FileDataset(request.spec, select(frames, request), reader, request.on_bad, notes)
+    return FileDataset(
+        request.spec, select(frames, request), reader, request.on_bad, notes, class_map)

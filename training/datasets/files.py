@@ -14,6 +14,7 @@ import numpy.typing as npt
 from training.datasets.base import (
     DatasetError, OnBad, Pixels, SizeError, UnknownClassError, UnreadableError,
 )
+from training.datasets.classes import ClassMap
 from training.datasets.images import read_mask, read_rgb, turned
 
 
@@ -123,6 +124,8 @@ class FileDataset:
         so in ``faults``. Files that turn out unreadable later raise from ``read`` either way.
     notes : sequence of str
         What was noticed while files were looked for.
+    class_map : ClassMap or None
+        What the labels are named by, where that may be the user's.
 
     Raises
     ------
@@ -134,11 +137,11 @@ class FileDataset:
 
     def __init__(
         self, where: str, frames: Sequence[Frame], reader: FrameReader, on_bad: OnBad = 'stop',
-        notes: Sequence[str] = (),
+        notes: Sequence[str] = (), class_map: ClassMap | None = None,
     ) -> None:
         if not frames:
             raise DatasetError(f'{where}: found a split without frames, expected at least one.')
-        self._reader = reader
+        self._reader, self._class_map = reader, class_map
         self.notes = tuple(notes)
         missing = [[path for path in (frame.image, frame.label)
                     if path is not None and not path.is_file()] for frame in frames]
@@ -173,6 +176,10 @@ class FileDataset:
     def ignored(self) -> Counter[str]:
         """Return what was left out of the frames read so far, by name."""
         return self._reader.ignored()
+
+    def unmet(self) -> list[str]:
+        """Return what the user's class map names and no frame read so far."""
+        return [] if self._class_map is None else self._class_map.unmet()
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
         frame = self._frames[index]

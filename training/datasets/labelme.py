@@ -80,6 +80,7 @@ class LabelmeFiles:
             with shape_faults(frame.label, number):
                 if shape['label'] is None:
                     raise ValueError('its label is null')
+                self._class_map.meet(str(shape['label']))
                 if has_area(shape):
                     drawn.append((number, shape))
                 else:
@@ -241,7 +242,8 @@ def labelme(request: Request) -> FrameDataset:
         if path.with_suffix('') not in annotated) if root.is_dir() else []
     notes = [f'left out: {counted(len(bare), "image")} without a .json file of that name, first '
              f'{bare[0]!r}'] if bare else []
-    reader = LabelmeFiles(
-        request.class_map(), unlabelled_id(request), request.option_path('images'))
+    class_map = request.class_map()
+    reader = LabelmeFiles(class_map, unlabelled_id(request), request.option_path('images'))
     notes += doubts(frames, request)
-    return FileDataset(request.spec, select(frames, request), reader, request.on_bad, notes)
+    return FileDataset(
+        request.spec, select(frames, request), reader, request.on_bad, notes, class_map)

@@ -73,8 +73,10 @@ def camvid(request: Request) -> FrameDataset:
     else:
         stems = listed_names(root / 'splits' / f'{split}.txt')
         frames = pairs(root, stems, [stem.split('_')[0] for stem in stems])
-    table = id_table(CAMVID_IDS, request.class_map(CAMVID_TO), request.spec)
-    return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad)
+    class_map = request.class_map(CAMVID_TO)
+    table = id_table(CAMVID_IDS, class_map, request.spec)
+    return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad,
+                       class_map=class_map)
 
 
 def idd_lite(request: Request) -> FrameDataset:
@@ -87,7 +89,8 @@ def idd_lite(request: Request) -> FrameDataset:
 
     """
     root, split = folder_of(request, 'idd_lite'), request.argument
-    table = id_table(IDD_LITE_IDS, request.class_map(IDD_LITE_TO), request.spec)
+    class_map = request.class_map(IDD_LITE_TO)
+    table = id_table(IDD_LITE_IDS, class_map, request.spec)
     if (root / _IMAGES).is_dir():
         images = sorted((root / _IMAGES / split).glob('*/*_image.jpg'))
         frames = []
@@ -104,7 +107,8 @@ def idd_lite(request: Request) -> FrameDataset:
         drives = [stem.split('_')[1] for stem in stems]
         frames = [frame for frame in pairs(root, stems, drives)
                   if kept_apart(frame.sequence) == (split == 'val')]
-    return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad)
+    return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad,
+                       class_map=class_map)
 
 
 def no_frames(request: Request, folder: Path) -> DatasetError:
@@ -166,6 +170,7 @@ class PolygonObjects:
         return rgb, ids
 
     def _name(self, label: str) -> str:
+        self._class_map.meet(label)
         return label if self._class_map.knows(label) else label.removesuffix('group')
 
     def ignored(self) -> Counter[str]:
@@ -235,7 +240,7 @@ def of_cities(
     bare = sorted(set(truth.glob(f'*/*_{labels}{end}'))
                   - {frame.label for frame in frames})
     return FileDataset(str(root), select(frames, request), reader, request.on_bad,
-                       unpaired([], [path.name for path in bare]))
+                       unpaired([], [path.name for path in bare]), class_map)
 
 
 def cityscapes(request: Request) -> FrameDataset:

@@ -142,11 +142,12 @@ def colour_masks(request: Request) -> FrameDataset:
     for colour, name in palette.items():
         key = ','.join(map(str, colour))
         sources[colour] = key if class_map.names(key) else name
+        class_map.meet(name)
     where = f'{request.spec}: palette'
     class_map.require(Counter(sources.values()), where)
     targets = {colour: class_map.target(name, where) for colour, name in sources.items()}
     return FileDataset(request.spec, select(found.frames, request), ColourMasks(targets),
-                       request.on_bad, found.notes)
+                       request.on_bad, found.notes, class_map)
 
 
 def id_masks(request: Request) -> FrameDataset:
