@@ -43,6 +43,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from bisenet_ros.core import shared
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.contract import ModelContract, palette
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import TensorSpec
@@ -328,7 +329,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> int:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
-    parser.add_argument('--cameras', type=int, nargs='+', default=[], help='numbers of cameras')
+    parser.add_argument('--cameras', type=at_least(1), nargs='+', default=[],
+                        help='numbers of cameras')
     parser.add_argument('--rate', type=float, default=30.0, help='of each (%(default)s Hz)')
     parser.add_argument('--rates', type=float, nargs='+', default=[],
                         help='of cameras that are not equal')
@@ -337,7 +339,8 @@ def main() -> int:
     parser.add_argument('--turns', action='store_true', help='frames under way, without ROS')
     parser.add_argument('--seconds', type=float, default=5.0,
                         help='of each window (%(default)s); with --host or --turns of everything')
-    parser.add_argument('--rounds', type=int, default=3, help='windows of each (%(default)s)')
+    parser.add_argument('--rounds', type=at_least(1), default=3,
+                        help='windows of each (%(default)s)')
     parser.add_argument('--json', type=machine.output_file,
                         help='write the figures there, behind those in it')
     args = parser.parse_args()

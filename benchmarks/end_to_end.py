@@ -32,6 +32,7 @@ import machine
 import numpy as np
 from nodes import Camera, OtherLoad, Tool, Watcher, choose_domain, quantile
 
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.engine import LiteRtEngine, automatic_threads
 from bisenet_ros.core.segmenter import SHIPPED_MODEL
 from bisenet_ros.transport import transport_environment
@@ -240,12 +241,13 @@ def main() -> int:
     parser.add_argument('--rates', type=float, nargs='+', default=[10.0, 30.0, 60.0, 0.0],
                         metavar='HZ', help='0: as fast as it goes (default: 10 30 60 0)')
     parser.add_argument('--size', default='1280x720', help='of frames (%(default)s)')
-    parser.add_argument('--rounds', type=int, default=3, help='of each system (%(default)s)')
+    parser.add_argument('--rounds', type=at_least(1), default=3,
+                        help='of each system (%(default)s)')
     parser.add_argument('--window', type=float, default=10.0, metavar='SECONDS',
                         help='measured in each round (%(default)s)')
     parser.add_argument('--other-load', type=float, default=0.1, metavar='CORES',
                         help='more by other processes and a window is repeated (%(default)s)')
-    parser.add_argument('--repeats', type=int, default=3, help='at most (%(default)s)')
+    parser.add_argument('--repeats', type=at_least(1), default=3, help='at most (%(default)s)')
     parser.add_argument('--threads', type=int, default=automatic_threads(),
                         help='num_threads of all (default: what 0 chooses, %(default)s here)')
     parser.add_argument('--model', type=Path, default=SHIPPED_MODEL)

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 import machine
 from nodes import Camera, Tool, Watcher, choose_domain, clean_environment
 
+from bisenet_ros.core.console import at_least
 from bisenet_ros.transport import transport_environment
 
 START_S = 30.0
@@ -167,7 +168,7 @@ def table(figures: dict[str, dict]) -> str:
 def main() -> int:
     """Measure, print, return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
-    parser.add_argument('--rounds', type=int, default=5,
+    parser.add_argument('--rounds', type=at_least(1), default=5,
                         help='of imports and starts (%(default)s)')
     parser.add_argument('--window', type=float, default=10.0, metavar='SECONDS',
                         help='for each of four states (%(default)s)')

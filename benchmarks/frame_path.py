@@ -39,6 +39,7 @@ from std_msgs.msg import Header
 from bisenet_ros import conversions
 from bisenet_ros.core import engine as engine_module
 from bisenet_ros.core import outputs, postprocess, preprocess
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.engine import LiteRtEngine
 from bisenet_ros.core.segmenter import SHIPPED_MODEL
@@ -301,7 +302,8 @@ def main() -> int:
     parser.add_argument('--reference', type=Path,
                         help='the original network: python -m training.quantize --untrained '
                              'original --output original.tflite')
-    parser.add_argument('--count', type=int, default=50, help='frames per case (%(default)s)')
+    parser.add_argument('--count', type=at_least(1), default=50,
+                        help='frames per case (%(default)s)')
     parser.add_argument('--threads', type=int, default=0, help='num_threads (%(default)s)')
     parser.add_argument('--sizes', nargs='+', default=['x'.join(map(str, wh)) for wh in SIZES],
                         metavar='WxH', help='frame sizes (%(default)s)')

@@ -20,6 +20,7 @@ from pathlib import Path
 import machine
 import numpy as np
 
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.engine import Engine, LiteRtEngine
 from bisenet_ros.core.isolation import IsolatedEngine
 from bisenet_ros.core.segmenter import SHIPPED_MODEL
@@ -61,8 +62,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
     parser.add_argument('--model', type=Path, default=SHIPPED_MODEL)
-    parser.add_argument('--count', type=int, default=300, help='frames each (%(default)s)')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads (%(default)s)')
+    parser.add_argument('--count', type=at_least(1), default=300, help='frames each (%(default)s)')
+    parser.add_argument('--threads', type=at_least(1), default=1, help='CPU threads (%(default)s)')
     parser.add_argument('--json', type=machine.output_file, help='write the figures there, too')
     options = parser.parse_args()
     times = measure(options.model, options.count, options.threads) * 1e3

@@ -24,6 +24,7 @@ from pathlib import Path
 import machine
 import numpy as np
 
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.contract import contract_path
 from bisenet_ros.core.engine import LiteRtEngine
 from training.config import Config, Phase, load_config
@@ -159,11 +160,12 @@ def main() -> None:
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--runs', type=Path, required=True, help='folder for runs and models')
     parser.add_argument('--widths', nargs='+', default=WIDTHS, choices=sorted(PRESETS))
-    parser.add_argument('--images', type=int, default=1600, help='views per epoch (%(default)s)')
-    parser.add_argument('--epochs', type=int, nargs=2, default=(5, 1),
+    parser.add_argument('--images', type=at_least(1), default=1600,
+                        help='views per epoch (%(default)s)')
+    parser.add_argument('--epochs', type=at_least(1), nargs=2, default=(5, 1),
                         help='of small inputs, then at the deployed size (%(default)s)')
-    parser.add_argument('--threads', type=int, default=2, help='CPU threads (%(default)s)')
-    parser.add_argument('--count', type=int, default=100, help='timed runs (%(default)s)')
+    parser.add_argument('--threads', type=at_least(1), default=2, help='CPU threads (%(default)s)')
+    parser.add_argument('--count', type=at_least(1), default=100, help='timed runs (%(default)s)')
     parser.add_argument('--json', type=machine.output_file)
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)

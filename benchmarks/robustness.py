@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros import Segmenter
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.postprocess import Wanted
 from training import appearance, datasets
 from training.augment import WEATHER, Augmentation, random_view
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument('--model', type=Path, nargs='+', required=True)
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--on', nargs='+', default=['camvid:val', 'idd_lite:val'])
-    parser.add_argument('--every', type=int, default=1, help='only every n-th frame')
+    parser.add_argument('--every', type=at_least(1), default=1, help='only every n-th frame')
     parser.add_argument('--json', type=machine.output_file)
     options = parser.parse_args()
     segmenters = [Segmenter.load(path, device='cpu') for path in options.model]

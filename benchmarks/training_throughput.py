@@ -27,6 +27,7 @@ import numpy as np
 from keras import ops
 from machine import description, output_file, processor
 
+from bisenet_ros.core.console import at_least
 from training.config import Config, Phase, load_config
 from training.datasets import open_dataset
 from training.model import PRESETS
@@ -113,12 +114,12 @@ def main() -> None:
     command.add_argument('--presets', nargs='+', default=['road', 'original'],
                          choices=sorted(PRESETS))
     command.add_argument('--input', default='256x512', metavar='HxW')
-    command.add_argument('--batch', type=int, default=8)
+    command.add_argument('--batch', type=at_least(1), default=8)
     command.add_argument('--precision', default='mixed_bfloat16')
     command.add_argument('--workers', type=int, default=default_workers(),
                          help='threads of the pipeline (%(default)s)')
-    command.add_argument('--steps', type=int, default=4, help='in a row (%(default)s)')
-    command.add_argument('--rounds', type=int, default=3, help='(%(default)s)')
+    command.add_argument('--steps', type=at_least(1), default=4, help='in a row (%(default)s)')
+    command.add_argument('--rounds', type=at_least(1), default=3, help='(%(default)s)')
     command.add_argument('--json', type=output_file)
     options = command.parse_args()
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import machine
 from nodes import Tool, Watcher, choose_domain, quantile, render_folder
 
+from bisenet_ros.core.console import at_least
 from bisenet_ros.transport import CHOICES, transport_environment
 
 START_S = 30.0
@@ -55,8 +56,9 @@ def measure(folder: str, frames: int, camera: dict[str, str], node: dict[str, st
 def main() -> int:
     """Measure and print; exit code 1 if less than 99 % arrive with our transport."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
-    parser.add_argument('--frames', type=int, default=300, help='a round (%(default)s)')
-    parser.add_argument('--rounds', type=int, default=1, help='of each setting (%(default)s)')
+    parser.add_argument('--frames', type=at_least(1), default=300, help='a round (%(default)s)')
+    parser.add_argument('--rounds', type=at_least(1), default=1,
+                        help='of each setting (%(default)s)')
     parser.add_argument('--json', type=machine.output_file, help='write the figures there, too')
     options = parser.parse_args()
     choose_domain()

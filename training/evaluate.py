@@ -115,9 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--road', type=int, metavar='ID',
                         help='the id of road in a .keras file that nothing names the classes of '
                              '(default: 1 of two)')
-    parser.add_argument('--drives', type=int, default=8,
+    parser.add_argument('--drives', type=console.at_least(0), default=8,
                         help='print drives apart where there are at most this many')
-    parser.add_argument('--frames', type=int, default=6, metavar='N',
+    parser.add_argument('--frames', type=console.at_least(0), default=6, metavar='N',
                         help='show N of the worst frames in the page (default: %(default)s)')
     parser.add_argument('--html', type=Path, help='write a page of all scores, with pictures')
     parser.add_argument('--json', type=Path, help='write the scores to this file')

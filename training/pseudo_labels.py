@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from bisenet_ros.core.console import at_least
 from bisenet_ros.core.sources import SourceError, VideoSource
 from training import datasets
 from training.datasets.base import DatasetError, UnreadableError, counted, located
@@ -350,12 +351,6 @@ def _probability(text: str) -> float:
     raise argparse.ArgumentTypeError(f'found {text!r}, expected a number from 0 to below 1')
 
 
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f'found {text!r}, expected a whole number of at least 1')
-
-
 def main(argv: list[str] | None = None) -> int:
     """Label from the command line."""
     parser = argparse.ArgumentParser(
@@ -370,7 +365,7 @@ def main(argv: list[str] | None = None) -> int:
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
     parser.add_argument('--sure', type=_probability, default=SURE,
                         help='least probability of a pixel that gets a label (%(default)s)')
-    parser.add_argument('--every', type=_count, default=1,
+    parser.add_argument('--every', type=at_least(1), default=1,
                         help='take every n-th frame of a video (%(default)s)')
     args = parser.parse_args(argv)
     try:

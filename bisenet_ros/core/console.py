@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import os
@@ -17,6 +18,16 @@ def print_any_name() -> None:
     """Let stdout take names of files that are no text: Python holds their bytes as surrogates."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a type of whole numbers for ``argparse``, that refuses lower ones."""
+    def number(text: str) -> int:
+        if text.isdecimal() and int(text) >= least:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f'found {text!r}, expected a whole number of at least {least}')
+    return number
 
 
 def ends_with_its_reader(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+
+import pytest
+
+from bisenet_ros.core.console import at_least
 
 PRINTS = """
 import os, sys
@@ -44,3 +49,14 @@ def test_another_pipe_that_breaks_is_told() -> None:
     code, errors = run(
         'r, w = os.pipe(); os.close(r); os.write(w, b"x")', read=0)
     assert code == 1 and 'BrokenPipeError' in errors
+
+
+@pytest.mark.parametrize('text', ['0', '-3', '2.5', 'many', ''])
+def test_numbers_below_the_least_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError,
+                       match=f'found {text!r}, expected a whole number of at least 1'):
+        at_least(1)(text)
+
+
+def test_the_least_number_is_taken() -> None:
+    assert (at_least(0)('0'), at_least(1)('12')) == (0, 12)
