@@ -95,10 +95,10 @@ def test_shapes_beside_the_view_and_empty_roads_are_no_trouble() -> None:
         assert view.shape == (8, 16, 3) and set(np.unique(after)) <= {BACKGROUND, VOID}
 
 
-def test_the_model_for_near_things_knows_them(shared_data: Path) -> None:
-    """By the validation frames the one scores 0.93, and the other 0.84."""
+def test_the_models_for_near_things_know_them(shared_data: Path) -> None:
+    """By the validation frames they score 0.92, 0.88 and, without obstacles in training, 0.84."""
     dataset, scores = open_dataset('camvid:val', shared_data), []
-    for model in ('road_256x512_near', 'road_256x512'):
+    for model in ('road_256x512_near', 'road_128x256', 'road_256x512'):
         segmenter, matrix = Segmenter.load(model, device='cpu'), ConfusionMatrix(2)
         for index in range(0, len(dataset), 8):
             rgb, ids = dataset.read(index)
@@ -109,4 +109,6 @@ def test_the_model_for_near_things_knows_them(shared_data: Path) -> None:
             assert labels is not None
             matrix.update(truth, labels)
         scores.append(float(matrix.iou()[1]))
-    assert scores[0] > 0.88 and scores[0] > scores[1] + 0.03
+    near, small, default = scores
+    assert near > 0.88 and near > default + 0.03
+    assert small > 0.84 and small > default
