@@ -1,8 +1,9 @@
 """
 How a node's process starts and ends.
 
-Signals are taken by a handler of our own: SIGINT and SIGTERM set an event; the loop sees it
-within ``POLL_S``, ignores both from then on and takes everything down in order. rclpy's own
+Signals are taken by a handler of our own: SIGINT, SIGTERM and SIGHUP (a terminal that is closed)
+set an event; the loop sees it within ``POLL_S``, ignores them from then on and takes everything
+down in order. rclpy's own
 handlers would shut the context down under a worker that is publishing.
 """
 
@@ -14,6 +15,8 @@ import faulthandler
 import signal
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Protocol
@@ -22,7 +25,7 @@ import rclpy
 from rclpy.exceptions import (
     InvalidHandle, InvalidParameterTypeException, InvalidParameterValueException,
 )
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -36,6 +39,14 @@ POLL_S = 0.2
 #: How long a node may take to end, which promises two seconds. One that hangs, in its middleware
 #: perhaps, is then ended with the stacks of its threads on stderr.
 LONGEST_END_S = 8.0
+
+#: What ends a node in order.
+ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+#: An executor that did nothing but fail for so long will not come round any more.
+HOPELESS_S = 5.0
+
+LOG_PERIOD_S = 5.0
 
 #: What the names of parameters for QoS begin with.
 OVERRIDES = 'qos_overrides.'
@@ -79,8 +90,7 @@ class Spinner:
     """
 
     def __init__(self, node: Node) -> None:
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(node)
+        self._loop = Loop(node)
         self._ending = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=node.get_namespace(), daemon=True)
@@ -89,7 +99,7 @@ class Spinner:
     def _run(self) -> None:
         try:
             while not self._ending.is_set():
-                spin_once(self._executor)
+                self._loop.once()
         except Exception as error:  # noqa: BLE001 - for ``check``, on the thread that ends things
             self._failure = error
 
@@ -106,14 +116,56 @@ class Spinner:
         """Wait for it, and give the executor back."""
         self.ask_to_end()
         self._thread.join()
+        self._loop.end()
+
+
+class Loop:
+    """
+    An executor that outlives what a callback raises.
+
+    rclpy would let a single malformed request to one of its own services end the process.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._failing_since_s: float | None = None
+
+    def once(self) -> None:
+        """
+        Wait for one callback, ``POLL_S`` at most, and run it.
+
+        What it raises is logged; it is raised again only where nothing has worked for
+        ``HOPELESS_S``.
+
+        """
+        try:
+            self._executor.spin_once(timeout_sec=POLL_S)
+        except InvalidHandle:  # Humble's, of what another callback has destroyed meanwhile
+            return
+        except ExternalShutdownException:
+            raise
+        except Exception:
+            now_s = time.monotonic()
+            if self._failing_since_s is None:
+                self._failing_since_s = now_s
+            if now_s - self._failing_since_s > HOPELESS_S:
+                raise
+            self._node.get_logger().error(
+                f'a callback failed and is left out:\n{traceback.format_exc()}',
+                throttle_duration_sec=LOG_PERIOD_S)
+        else:
+            self._failing_since_s = None
+
+    def end(self) -> None:
+        """Give the executor back."""
         self._executor.shutdown()
-
-
-def spin_once(executor: SingleThreadedExecutor) -> None:
-    """Wait for one callback, ``POLL_S`` at most, and run it."""
-    # Humble's executor raises of what another callback has destroyed meanwhile.
-    with contextlib.suppress(InvalidHandle):
-        executor.spin_once(timeout_sec=POLL_S)
 
 
 def warn_of_unknown_parameters(nodes: Iterable[Node]) -> None:
@@ -165,14 +217,20 @@ def warn_of_unknown_overrides(node: Node, alone: bool = True) -> None:
 
 
 def hold_signals() -> threading.Event:
-    """Take SIGINT and SIGTERM; return ``stopping``, which the first sets, and limit the end."""
+    """
+    Take ``ENDING``; return ``stopping``, which the first sets, and limit the end.
+
+    SIGHUP stays ignored where it is, as ``nohup`` has it.
+
+    """
     # Not to ignore them from here: Python complains of one that is pending when it is ignored.
     def handle(number: int, frame: FrameType | None) -> None:
         _limit_end()
         stopping.set()
 
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, handle)
+    for signal_number in ENDING:
+        if (signal_number, signal.getsignal(signal_number)) != (signal.SIGHUP, signal.SIG_IGN):
+            signal.signal(signal_number, handle)
     return stopping
 
 
@@ -209,27 +267,28 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     except (RCLError, rclpy_implementation.UnknownROSArgsError) as error:
         _complain(error)
         return 1
-    node, executor = None, SingleThreadedExecutor()
+    node = loop = None
     try:
         node = make_node()
-        executor.add_node(node)
+        loop = Loop(node)
         warn_of_unknown_parameters([node, *getattr(node, 'segmenters', ())])
         if not stop.is_set():
             node.begin()
         while not stop.is_set() and not node.finished:
-            spin_once(executor)
+            loop.once()
     except (StartError, InvalidParameterTypeException, InvalidParameterValueException) as error:
         if not stop.is_set():  # which makes a start fail, too
             _complain(error)
             return 1
     finally:
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
+        for signal_number in ENDING:
             signal.signal(signal_number, signal.SIG_IGN)
         try:
             _limit_end()
             if node is not None:
                 node.end()
-            executor.shutdown()
+            if loop is not None:
+                loop.end()
             if node is not None:
                 node.destroy_node()
             rclpy.try_shutdown()

@@ -125,7 +125,8 @@ def _send_error(control: socket.socket, error: ModelError | DeviceError) -> None
 
 def main(arguments: list[str]) -> int:
     """Serve one parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's are the parent's business
+        signal.signal(number, signal.SIG_IGN)
     _end_with_parent()
     # An abort is expected here: no core file for each, on a robot's memory card.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

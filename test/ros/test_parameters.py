@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import yaml
 from harness import PATIENCE_S, ROOT, NodeProcess
-from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParametersAtomically
 
 from bisenet_ros import parameters, process
 from bisenet_ros.segmenter import SegmenterNode
@@ -268,6 +270,23 @@ def test_an_unusable_parameter_file_is_named_without_a_traceback(start, tmp_path
     assert node.wait(PATIENCE_S) == 1
     assert str(file) in node.output
     assert 'Traceback' not in node.output
+
+
+def test_a_malformed_request_ends_nothing(peer, start):
+    """rclpy raises of a type that no parameter has, within its own service."""
+    node = start(namespace='/sturdy', remap={'image': '/camera/image'})
+    node.wait_active()
+    client = peer.node.create_client(
+        SetParametersAtomically, '/sturdy/segmenter/set_parameters_atomically')
+    peer.wait_for(client.service_is_ready, 'the service')
+
+    client.call_async(SetParametersAtomically.Request(parameters=[ParameterMessage(
+        name='smoothing', value=ParameterValue(type=99))]))
+
+    node.wait_for_line('a callback failed and is left out:')
+    peer.set_or_fail('/sturdy/segmenter', smoothing=0.5)
+    assert peer.parameter('smoothing', '/sturdy/segmenter') == 0.5
+    assert node.stop() == 0
 
 
 def test_a_misspelt_parameter_is_told(start):

@@ -211,7 +211,7 @@ def run_replay(monkeypatch, play):
     """Run the node here, as its process does; return the exit code."""
     monkeypatch.setattr(replay, 'open_source', lambda *args: Pass(play))
     monkeypatch.setattr(process, 'LONGEST_END_S', 600.0)  # it would end pytest
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in process.ENDING}
     process.stopping.clear()
     try:
         return replay.main([])
