@@ -56,6 +56,9 @@ _BAYER = {
 #: ``compressed``. OpenCV reads the 16-bit ones as 8-bit.
 _BAYER_FORMAT = re.compile(r'(bayer_(?:rggb|bggr|gbrg|grbg))(?:8|16) *;.*compressed *')
 
+#: Shapes whose width by height differs by less are the same: drivers round sizes.
+ASPECT_TOLERANCE = 0.05
+
 ENCODINGS = (*_PLAIN, 'mono16', *_YUV422, *_YUV420, *_BAYER)
 
 def frame_from_image(msg: Image) -> tuple[Bytes, str]:
@@ -252,6 +255,26 @@ class ImageBuffer:
         """Return the message with a header; valid until ``pixels`` are written to again."""
         self._message.header = header
         return self._message
+
+
+def camera_info_problem(info: CameraInfo, size: tuple[int, int]) -> str:
+    """
+    Return why camera info cannot be of an image; empty if it can.
+
+    Parameters
+    ----------
+    info : sensor_msgs/CameraInfo
+        Its size is that of the image or, where a driver scales, of the same view.
+    size : (int, int)
+        Width and height of the image in pixels.
+
+    """
+    view = info.roi.width or info.width, info.roi.height or info.height
+    binned = view[0] // max(1, info.binning_x), view[1] // max(1, info.binning_y)
+    if not all(binned) or abs(size[0] * binned[1] / (size[1] * binned[0]) - 1) <= ASPECT_TOLERANCE:
+        return ''
+    return (f'found calibration of {binned[0]}x{binned[1]} pixels, expected the shape of the '
+            f'images, {size[0]}x{size[1]}')
 
 
 def scaled_camera_info(info: CameraInfo, size: tuple[int, int], header: Header) -> CameraInfo:

@@ -44,13 +44,19 @@ def input_problem(
         return hint
     if not publishers:
         # What image is to become: the node appends this to it.
-        elsewhere = sorted({
-            other.removesuffix('/compressed') for other in _published(node, message_type)})
-        hint = (f'images are published on {", ".join(elsewhere)}; remap with {name}:=TOPIC'
-                if elsewhere else f'start the camera driver, or remap with {name}:=TOPIC')
-        return f'no publisher on {node.resolve_topic_name(topic)}: {hint}'
+        elsewhere = ', '.join(sorted({
+            other.removesuffix('/compressed') for other in _published(node, message_type)}))
+        listed = f' (images are published on {elsewhere})' if elsewhere else ''
+        return (f'no publisher on {node.resolve_topic_name(topic)}: start the camera driver, or '
+                f'remap with {name}:=TOPIC{listed}')
     reasons = [reason for info in publishers if (reason := _mismatch(info, message_type, qos))]
     return '; '.join(reasons) if len(reasons) == len(publishers) else ''
+
+
+def other_cameras(node: Node, topic: str) -> list[str]:
+    """Return the full names of the nodes that publish a topic, each once for a publisher."""
+    return sorted(f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+                  for info in node.get_publishers_info_by_topic(topic))
 
 
 def _other_transport(node: Node, topic: str, message_type: str) -> str:

@@ -44,7 +44,7 @@ from bisenet_ros.core.health import SETTLING_S, Level, Report, StreamContext, St
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
 from bisenet_ros.core.supervisor import DeviceStatus
 from bisenet_ros.core.worker import NewestWorker, RateLimit
-from bisenet_ros.input_check import gap_remedy, input_problem
+from bisenet_ros.input_check import gap_remedy, input_problem, other_cameras
 from bisenet_ros.transport import lost_frames
 
 try:
@@ -55,11 +55,11 @@ except ImportError:  # Humble
 #: How often subscribers are counted; the input comes back within this and a discovery.
 WATCH_S = 0.1
 
-#: An older stamp is of another clock (a bag, a simulation): its age means nothing.
-MAX_AGE_S = 3600.0
-
 LOG_PERIOD_S = 5.0
 INFO_LOG_PERIOD_S = 60.0
+
+#: For so long the middleware goes on listing a publisher whose process was killed.
+LEASE_S = 30.0
 
 #: How long a frame under way may take to end by itself when the node ends.
 LAST_FRAME_S = 0.5
@@ -160,6 +160,7 @@ class SegmenterNode(LifecycleNode):
         self._continuity = Continuity()
         self._image_subscription = self._info_subscription = None
         self._subscribed_s = float('-inf')
+        self._alone_s = time.monotonic()  # when at most one camera was there
         self._outputs: dict[str, Any] = {}
         self._buffers = {name: conversions.ImageBuffer(encoding)
                          for name, encoding in outputs.ENCODINGS.items()}
@@ -306,6 +307,7 @@ class SegmenterNode(LifecycleNode):
             stop=process.stopping, opener=self._opener)
         self._painter = outputs.OutputPainter(self._segmenter.contract)
         self._limit = RateLimit(values['max_rate_hz'])
+        self._enabled = True
         contract, engine = self._segmenter.contract, self._segmenter.engine
         self.get_logger().info(
             f'{self._model_text()}, {contract.input_hw[0]}x{contract.input_hw[1]}, classes '
@@ -486,8 +488,8 @@ class SegmenterNode(LifecycleNode):
     def _process(self, arrival: Arrival) -> None:
         msg = arrival.message
         segmenter = self._segmenter
-        listened = {name for name, output in self._outputs.items()
-                    if output.get_subscription_count()}
+        listened = [name for name, output in self._outputs.items()
+                    if output.get_subscription_count()]
         info_listened = self._camera_info_output.get_subscription_count() > 0
         info = self._camera_info if info_listened else None
         if info_listened and info is None and (
@@ -519,26 +521,43 @@ class SegmenterNode(LifecycleNode):
                 frame, channels=channels, wanted=self._painter.wanted(listened),
                 allocate=self._pixels)
             invoke_s = result.timings.invoke
-            pictures = self._painter.paint(
-                listened, result, frame, self._value('overlay_alpha'), channels=channels,
-                allocate=self._pixels)
-            for name, picture in pictures.items():
-                output_hw = picture.shape[:2]  # settings may have changed meanwhile
+            for name in listened:  # in their order: robots drive by what needs no drawing
+                pictures = self._painter.paint(
+                    [name], result, frame, self._value('overlay_alpha'), channels=channels,
+                    allocate=self._pixels)
+                output_hw = pictures[name].shape[:2]  # settings may have changed meanwhile
                 self._outputs[name].publish(self._buffers[name].message(msg.header))
-        if info is not None:
+        if info is not None and self._is_of(info, msg.header.frame_id, frame.shape[:2]):
             self._camera_info_output.publish(conversions.scaled_camera_info(
                 info, output_hw[::-1], msg.header))
         self._health.published(
             time.monotonic() - arrival.time_s, invoke_s, self._age_s(msg.header.stamp))
+
+    def _is_of(self, info: CameraInfo, frame_id: str, size_hw: tuple[int, int]) -> bool:
+        """Tell whether camera info may be this image's, and warn if not."""
+        topic = self.resolve_topic_name('camera_info')
+        if problem := conversions.camera_info_problem(info, size_hw[::-1]):
+            self.get_logger().warning(
+                f'nothing goes out on {self._camera_info_output.topic_name}: {topic}: {problem}; '
+                f'remap with {self._rules_begin}camera_info:=TOPIC',
+                throttle_duration_sec=INFO_LOG_PERIOD_S)
+            return False
+        if info.header.frame_id not in ('', frame_id):
+            self.get_logger().warning(
+                f'{topic}: found the frame_id {info.header.frame_id!r}, but the images have '
+                f'{frame_id!r}; if it is another camera\'s, remap with '
+                f'{self._rules_begin}camera_info:=TOPIC',
+                throttle_duration_sec=INFO_LOG_PERIOD_S)
+        return True
 
     def _pixels(self, name: str, shape: tuple[int, ...]) -> Any:
         """Return where an output is drawn: in the message that will carry it."""
         return self._buffers[name].pixels(shape)
 
     def _age_s(self, stamp: Any) -> float | None:
-        """Return how old a stamp is by the node's clock; None if they cannot be compared."""
-        age_s = self.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
-        return age_s if 0 <= age_s < MAX_AGE_S else None
+        """Return how old a stamp is by the node's clock; None while a simulation has no time."""
+        now_s = self.get_clock().now().nanoseconds * 1e-9
+        return now_s - (stamp.sec + stamp.nanosec * 1e-9) if now_s else None
 
     def _on_worker_failure(self, error: Exception) -> None:
         self._continuity = Continuity()  # nobody knows for how long
@@ -564,13 +583,16 @@ class SegmenterNode(LifecycleNode):
                 self._segmenter.contract.class_names, threshold, header))
 
     def _stream_context(self) -> StreamContext:
-        problem = remedy = ''
+        problem = doubt = remedy = ''
         subscription = self._image_subscription
-        if subscription is not None:
+        if subscription is None:
+            self._alone_s = time.monotonic()
+        else:
             message_type, _ = conversions.TRANSPORTS[self._value('image_transport')]
             problem = input_problem(
                 self, self._input_name(), f'sensor_msgs/msg/{message_type.__name__}',
                 subscription.qos_profile, f'{self._rules_begin}image')
+            doubt = self._doubt(other_cameras(self, self._input_name()))
             remedy = gap_remedy(self, self._input_name(), os.environ)
         status = self._segmenter.device_status if self._segmenter else DeviceStatus('none')
         facts = [('device restarts', str(status.restarts))]
@@ -584,8 +606,18 @@ class SegmenterNode(LifecycleNode):
             else 'disabled by ~/enable', state_level=self._state_level,
             subscribed_for_s=time.monotonic() - self._subscribed_s,
             image_topic=self.image_topic(), model=self._model_text(), device=status.device,
-            input_problem=problem, gap_remedy=remedy, device_problem=status.problem,
-            device_facts=tuple(facts))
+            input_problem=problem, input_doubt=doubt, gap_remedy=remedy,
+            device_problem=status.problem, device_facts=tuple(facts))
+
+    def _doubt(self, cameras: list[str]) -> str:
+        """Return what to say of more than one publisher, once none can be one that died."""
+        now_s = time.monotonic()
+        if len(cameras) < 2:
+            self._alone_s = now_s
+        if now_s - self._alone_s < LEASE_S:
+            return ''
+        return (f'{len(cameras)} publishers on {self.image_topic()} ({", ".join(cameras)}): their '
+                'frames are mixed; remap all but one of them')
 
     def _publish_diagnostics(self) -> None:
         if process.stopping.is_set():

@@ -32,15 +32,18 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Totals since the start; a received frame ends in exactly one of the other five."""
+    """Totals since the start; a received frame ends in exactly one of the other six."""
 
     received: int = 0
     published: int = 0
     dropped: int = 0
+    limited: int = 0
     skipped: int = 0
     malformed: int = 0
     failed: int = 0
 
+
+COUNTS = tuple(field.name for field in dataclasses.fields(Counts))
 
 #: A new subscription has this long to find its publisher; then silence is a fault.
 SETTLING_S = 1.0
@@ -54,6 +57,19 @@ STALLED_S = 5.0
 #: Longer than this (and than three periods and a half) is a pause of the camera, not a loss: the
 #: report calls it silence.
 PAUSE_S = 1.0
+
+#: After its first frame a camera of half a frame a second has this long for the second.
+SLOWEST_S = 5.0
+
+#: Faults are judged over so many frames at least, or so many reports: else those of a slow camera
+#: would come and go with every report.
+JUDGED_FRAMES, JUDGED_REPORTS = 3, 10
+
+#: An older stamp is of another clock (a bag, a simulation): its age means nothing.
+MAX_AGE_S = 3600.0
+
+#: So far ahead of ours the clock of another machine may be, or stamps of a simulation's.
+AHEAD_S = 0.5
 
 
 class StreamGaps:
@@ -213,6 +229,8 @@ class StreamHealth:
         self._latency, self._invoke, self._age = Percentiles(), Percentiles(), Percentiles()
         self._last_arrival_s: float | None = None
         self._arrival_intervals = collections.deque[float](maxlen=9)
+        self._recent = collections.deque[dict[str, int]](maxlen=JUDGED_REPORTS)
+        self._foreign_age_s: float | None = None  # of the last stamp that is of another clock
         self._last_fault = ''
         self._timed_on = ('', '')  # device and model that the times are of
         self._ended = self._ended_before = 0  # frames that the worker is through with
@@ -237,7 +255,7 @@ class StreamHealth:
     def limited(self) -> None:
         """Count a frame left out because of ``max_rate_hz``; it never waits for the worker."""
         with self._lock:
-            self._counts['skipped'] += 1
+            self._counts['limited'] += 1
 
     def skipped(self) -> None:
         """Count a frame left out because nobody listens any more."""
@@ -265,15 +283,27 @@ class StreamHealth:
             self._last_fault = reason
 
     def published(self, latency_s: float, invoke_s: float | None, age_s: float | None) -> None:
-        """Count a frame whose results went out ``latency_s`` behind its arrival."""
+        """
+        Count a frame whose results went out ``latency_s`` behind its arrival.
+
+        ``age_s``: what the node's clock then said less the frame's stamp; None if either says
+        nothing yet.
+
+        """
         with self._lock:
             self._counts['published'] += 1
             self._ended += 1
             self._latency.add(latency_s)
             if invoke_s is not None:
                 self._invoke.add(invoke_s)
-            if age_s is not None:
-                self._age.add(age_s)
+            if age_s is None:
+                return
+            if -AHEAD_S <= age_s < MAX_AGE_S:
+                self._age.add(max(0.0, age_s))
+                self._foreign_age_s = None
+            else:
+                self._age.clear()
+                self._foreign_age_s = age_s
 
     @property
     def counts(self) -> Counts:
@@ -288,6 +318,8 @@ class StreamHealth:
             self._gaps = StreamGaps()
             self._gaps.missing = missing
             self._last_arrival_s = None
+            self._recent.clear()
+            self._foreign_age_s = None
 
     def reports(self, now_s: float, context: StreamContext) -> tuple[Report, Report]:
         """
@@ -311,18 +343,30 @@ class StreamHealth:
             current['missing'] = max(self._gaps.missing, self._lost_reported)
             elapsed_s = now_s - self._before_s if self._before_s is not None else None
             delta = {key: current.get(key, 0) - self._before.get(key, 0)
-                     for key in ('received', 'published', 'dropped', 'skipped', 'malformed',
-                                 'failed', 'missing')}
+                     for key in (*COUNTS, 'missing')}
             self._before, self._before_s = current, now_s
+            self._recent.append(delta)
+            judged = self._judged()
             silent_s = (now_s - self._last_arrival_s
                         if self._last_arrival_s is not None else context.subscribed_for_s)
-            return (self._input(current, delta, elapsed_s, silent_s, context),
-                    self._inference(
-                        current, delta, elapsed_s, self._stalled_s(now_s, current), context))
+            heard = self._input(current, delta, judged, elapsed_s, silent_s, context)
+            return heard, self._inference(
+                current, delta, judged, elapsed_s, self._stalled_s(now_s, current), heard.level,
+                context)
+
+    def _judged(self) -> dict[str, int]:
+        """Return what happened to the last ``JUDGED_FRAMES`` frames, in whole reports."""
+        judged: dict[str, int] = dict.fromkeys(COUNTS, 0)
+        for delta in reversed(self._recent):
+            for key in COUNTS:
+                judged[key] += delta[key]
+            if judged['received'] >= JUDGED_FRAMES:
+                break
+        return judged
 
     def _input(
-        self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
-        silent_s: float, context: StreamContext,
+        self, current: dict[str, int], delta: dict[str, int], judged: dict[str, int],
+        elapsed_s: float | None, silent_s: float, context: StreamContext,
     ) -> Report:
         level, message = Level.OK, 'receiving'
         if not context.active:
@@ -338,32 +382,42 @@ class StreamHealth:
             message = f'publishers on {context.image_topic}, but no frame arrives'
         elif not delta['received'] and self._last_arrival_s is None:  # of a slow camera
             message = 'waiting for the first frame'
-        elif delta['malformed']:
-            everything = delta['malformed'] >= delta['received']
+        elif judged['malformed']:
+            everything = judged['malformed'] >= judged['received']
             level = Level.ERROR if everything else Level.WARN
-            message = f'{delta["malformed"]} malformed frames: {self._last_fault}'
+            message = f'{judged["malformed"]} malformed frames: {self._last_fault}'
+        elif context.input_doubt:
+            level, message = Level.WARN, context.input_doubt
         # A frame or two may just have been late: seen by stamps alone that looks the same.
         elif delta['missing'] > max(2, 0.02 * (delta['received'] + delta['missing'])):
             level = Level.WARN
             message = f'{delta["missing"]} frames missing in the stream: {context.gap_remedy}'
+        elif self._foreign_age_s is not None and self._foreign_age_s < 0:
+            level = Level.WARN
+            message = (f'stamps are {-self._foreign_age_s:.1f} s ahead of this node\'s clock: '
+                       'whoever looks them up in TF finds nothing; set the clock of the camera\'s '
+                       'machine')
         return Report('input', level, message, (
             ('topic', context.image_topic),
             ('input rate (Hz)', _rate(delta['received'], elapsed_s)),
             ('frames received', str(current.get('received', 0))),
             ('frames missing in the stream', str(current['missing'])),
-            ('frames malformed', str(current.get('malformed', 0)))))
+            ('frames malformed', str(current.get('malformed', 0))),
+            *([] if self._foreign_age_s is None else [
+                ('stamps behind the clock (s)', f'{self._foreign_age_s:.1f}')])))
 
     def _patience_s(self) -> float:
         """Return how long silence is no fault: cameras may be slower than one frame a second."""
         ordered = sorted(self._arrival_intervals)
-        return max(SETTLING_S, SILENT_PERIODS * ordered[(len(ordered) - 1) // 2]
-                   if ordered else 0.0)
+        if not ordered:
+            return SETTLING_S if self._last_arrival_s is None else SLOWEST_S
+        usual = max(ordered[(len(ordered) - 1) // 2], self._arrival_intervals[-1])
+        return max(SETTLING_S, SILENT_PERIODS * usual)
 
     def _stalled_s(self, now_s: float, current: dict[str, int]) -> float:
         """Return for how long a frame is under way and the worker was through with none."""
         under_way = current.get('received', 0) - sum(
-            current.get(key, 0)
-            for key in ('published', 'dropped', 'skipped', 'malformed', 'failed'))
+            current.get(key, 0) for key in COUNTS if key != 'received')
         before, self._ended_before = self._ended_before, self._ended
         if under_way < 1 or self._ended != before:
             self._stalled_since_s = None
@@ -373,8 +427,8 @@ class StreamHealth:
         return now_s - self._stalled_since_s
 
     def _inference(
-        self, current: dict[str, int], delta: dict[str, int], elapsed_s: float | None,
-        stalled_s: float, context: StreamContext,
+        self, current: dict[str, int], delta: dict[str, int], judged: dict[str, int],
+        elapsed_s: float | None, stalled_s: float, input_level: Level, context: StreamContext,
     ) -> Report:
         if self._timed_on != (context.device, context.model):
             self._timed_on = context.device, context.model
@@ -383,9 +437,9 @@ class StreamHealth:
         level, message = Level.OK, 'segmenting'
         if not context.active:
             level, message = context.state_level, context.state
-        elif delta['failed']:
-            level = Level.WARN if delta['published'] else Level.ERROR
-            message = f'{delta["failed"]} frames failed: {self._last_fault}'
+        elif judged['failed']:
+            level = Level.WARN if judged['published'] else Level.ERROR
+            message = f'{judged["failed"]} frames failed: {self._last_fault}'
         elif context.device_problem:
             level, message = Level.WARN, context.device_problem
         elif stalled_s > STALLED_S:
@@ -394,7 +448,11 @@ class StreamHealth:
                        'hangs, or is far too slow for this machine')
         elif not context.subscribed:
             message = 'idle'
-        taken = delta['received'] - delta['skipped']
+        elif input_level > Level.OK and not delta['published']:
+            message = 'no frame to segment: see input'
+            for series in (self._latency, self._invoke, self._age):
+                series.clear()
+        taken = delta['received'] - delta['limited'] - delta['skipped']
         if level == Level.OK and taken and delta['dropped'] > 0.5 * taken:
             message = (f'slower than the camera: {delta["dropped"]} of {taken} frames gave way to '
                        'newer ones')
@@ -403,7 +461,8 @@ class StreamHealth:
             ('drop rate (Hz)', _rate(delta['dropped'], elapsed_s)),
             ('frames published', str(current.get('published', 0))),
             ('frames dropped', str(current.get('dropped', 0))),
-            ('frames skipped by max_rate_hz', str(current.get('skipped', 0))),
+            ('frames skipped by max_rate_hz', str(current.get('limited', 0))),
+            ('frames skipped without a listener', str(current.get('skipped', 0))),
             ('frames failed', str(current.get('failed', 0)))]
         for name, series in (('inference time', self._invoke), ('latency', self._latency),
                              ('output age', self._age)):
@@ -423,10 +482,10 @@ class StreamContext:
 
     ``state``: the lifecycle state in words; ``state_level``: ERROR if the state is a failure's,
     such as a model that could not be loaded. ``subscribed_for_s``: how long ago the input was
-    subscribed. ``input_problem``: why nothing can arrive (no
-    publisher, incompatible QoS), empty if nothing is known to be wrong. ``gap_remedy``: what to do
-    where frames are missing. ``device_problem``: why inference is not where it should be.
-    ``device_facts``: further values for the report.
+    subscribed. ``input_problem``: why nothing can arrive (no publisher, incompatible QoS), empty
+    if nothing is known to be wrong. ``input_doubt``: what is wrong though frames arrive.
+    ``gap_remedy``: what to do where frames are missing. ``device_problem``: why inference is not
+    where it should be. ``device_facts``: further values for the report.
 
     """
 
@@ -439,6 +498,7 @@ class StreamContext:
     state_level: Level = Level.OK
     subscribed_for_s: float = float('inf')
     input_problem: str = ''
+    input_doubt: str = ''
     gap_remedy: str = 'they are lost on the way'
     device_problem: str = ''
     device_facts: tuple[tuple[str, str], ...] = ()

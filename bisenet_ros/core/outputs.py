@@ -12,7 +12,8 @@ from bisenet_ros.core.postprocess import Wanted, color_mask, color_table
 from bisenet_ros.core.preprocess import CONVERSIONS
 from bisenet_ros.core.segmenter import Segmentation
 
-#: Name and pixel encoding (sensor_msgs/image_encodings) of every image output.
+#: Name and pixel encoding (sensor_msgs/image_encodings) of every image output, in the order in
+#: which they are published: those that are drawn come last.
 ENCODINGS = {
     'mask': 'mono8', 'labels': 'mono8', 'confidence': 'mono8', 'color_mask': 'rgb8',
     'overlay': 'bgr8',

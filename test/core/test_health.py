@@ -260,7 +260,8 @@ def test_sound_stream(stream: Stream) -> None:
         'frames missing in the stream': '0', 'frames malformed': '0'}
     assert dict(inference.values) == {
         'output rate (Hz)': '30.0', 'drop rate (Hz)': '0.0', 'frames published': '30',
-        'frames dropped': '0', 'frames skipped by max_rate_hz': '0', 'frames failed': '0',
+        'frames dropped': '0', 'frames skipped by max_rate_hz': '0',
+        'frames skipped without a listener': '0', 'frames failed': '0',
         'inference time median (ms)': '10.0', 'inference time p95 (ms)': '10.0',
         'latency median (ms)': '20.0', 'latency p95 (ms)': '20.0',
         'output age median (ms)': '40.0', 'output age p95 (ms)': '40.0',
@@ -347,6 +348,21 @@ def test_slow_camera_is_not_silent(rate_hz: float) -> None:
     assert told(silence) == (Level.WARN, 'publishers on /camera/image, but no frame arrives')
 
 
+@pytest.mark.parametrize('before_s', [0.1, 1.0])
+def test_camera_that_starts_or_becomes_slow_is_not_silent(before_s: float) -> None:
+    health, now_s = StreamHealth(), 0.0
+    for second in np.arange(0, 5, before_s) if before_s < 1 else [0.0]:
+        health.arrived(float(second), float(second))
+        now_s = float(second)
+    levels = []
+    for report in range(1, 20):
+        if report % 2 == 0:
+            health.arrived(now_s + report, now_s + report)
+        levels.append(health.reports(now_s + report, RUNNING)[0].level)
+    # One that was fast has stopped, for all one knows, until it goes on slowly.
+    assert set(levels[2 if before_s < 1 else 0:]) == {Level.OK}
+
+
 def test_slow_camera_that_is_subscribed_again_is_waited_for() -> None:
     health = StreamHealth()
     for second in (0.0, 4.0, 8.0):
@@ -379,6 +395,78 @@ def test_some_or_all_frames_malformed(stream: Stream) -> None:
     assert told(stream.reports()[0]) == (Level.ERROR, '5 malformed frames: bad jpeg')
     stream.receive(5, stream.publish)
     assert stream.reports()[0].level == Level.OK  # over
+
+
+@pytest.mark.parametrize(('good', 'level'), [(False, Level.ERROR), (True, Level.WARN)])
+def test_malformed_frames_of_a_slow_camera_do_not_come_and_go(
+    stream: Stream, good: bool, level: Level,
+) -> None:
+    levels = []
+    for number in range(20):
+        stream.now_s += 0.7
+        stream.reports()
+        stream.now_s += 0.8
+        stream.health.arrived(stream.now_s, stream.now_s)
+        if good and number % 2:
+            stream.publish()
+        else:
+            stream.health.malformed('bad jpeg')
+        levels.append(stream.reports()[0].level)
+    assert set(levels[3:]) == {level}
+    for _ in range(3):
+        stream.receive(1, stream.publish)
+    assert stream.reports()[0].level == Level.OK
+
+
+@pytest.mark.parametrize('work', ['nothing', 'malformed'])
+def test_inference_without_a_frame_claims_none(stream: Stream, work: str) -> None:
+    stream.receive(30, stream.publish)
+    assert told(stream.reports()[1]) == (Level.OK, 'segmenting')
+    for _ in range(4):
+        stream.now_s += 1
+        if work == 'malformed':
+            stream.receive(9, lambda: stream.health.malformed('bad jpeg'))
+        received, inference = stream.reports()
+    assert received.level > Level.OK
+    assert told(inference) == (Level.OK, 'no frame to segment: see input')
+    assert not [name for name, _ in inference.values if name.endswith('(ms)')]
+    stream.receive(5, stream.publish)
+    assert told(stream.reports()[1]) == (Level.OK, 'segmenting')
+
+
+def test_stamps_ahead_of_the_clock_are_told(stream: Stream) -> None:
+    stream.receive(30, stream.publish)
+    stream.receive(30, lambda: stream.health.published(0.02, 0.01, -86400.0))
+    received, inference = stream.reports()
+    assert received.level == Level.WARN
+    assert received.message.startswith("stamps are 86400.0 s ahead of this node's clock: ")
+    assert dict(received.values)['stamps behind the clock (s)'] == '-86400.0'
+    assert 'output age median (ms)' not in dict(inference.values)
+    stream.receive(30, stream.publish)
+    received, inference = stream.reports()
+    assert told(received) == (Level.OK, 'receiving')
+    assert dict(inference.values)['output age median (ms)'] == '40.0'
+
+
+def test_stamps_of_a_recording_are_no_fault_and_have_no_age(stream: Stream) -> None:
+    stream.receive(30, lambda: stream.health.published(0.02, 0.01, 9e6))
+    received, inference = stream.reports()
+    assert told(received) == (Level.OK, 'receiving')
+    assert dict(received.values)['stamps behind the clock (s)'] == '9000000.0'
+    assert 'output age median (ms)' not in dict(inference.values)
+
+
+def test_clocks_of_two_machines_differ_a_little(stream: Stream) -> None:
+    stream.receive(30, lambda: stream.health.published(0.02, 0.01, -0.004))
+    received, inference = stream.reports()
+    assert told(received) == (Level.OK, 'receiving')
+    assert dict(inference.values)['output age median (ms)'] == '0.0'
+
+
+def test_doubts_about_frames_that_arrive_are_told(stream: Stream) -> None:
+    stream.receive(30, stream.publish, lose=range(10, 16))
+    doubt = '2 publishers on /camera/image'
+    assert told(stream.reports(input_doubt=doubt)[0]) == (Level.WARN, doubt)
 
 
 def test_gaps_are_told_with_their_remedy(stream: Stream) -> None:
@@ -485,10 +573,12 @@ def test_times_are_of_the_device_and_the_model_beside_them(
 
 def test_frames_left_out_on_purpose_are_no_drops(stream: Stream) -> None:
     stream.receive(10, stream.publish)
-    stream.receive(20, stream.health.skipped)
+    stream.receive(20, stream.health.limited)
+    stream.receive(3, stream.health.skipped)
     _, inference = stream.reports()
     assert told(inference) == (Level.OK, 'segmenting')
     assert dict(inference.values)['frames skipped by max_rate_hz'] == '20'
+    assert dict(inference.values)['frames skipped without a listener'] == '3'
 
 
 def test_times_that_are_unknown_are_left_out(stream: Stream) -> None:

@@ -596,6 +596,17 @@ def camera_info():
     return info
 
 
+@pytest.mark.parametrize('size', [(320, 240), (640, 480), (161, 120)])
+def test_camera_info_of_a_scaled_image_is_its_own(size):
+    assert conversions.camera_info_problem(camera_info(), size) == ''
+    assert conversions.camera_info_problem(CameraInfo(), size) == ''  # uncalibrated
+
+
+def test_camera_info_of_another_shape_is_another_cameras():
+    assert conversions.camera_info_problem(camera_info(), (1280, 720)) == (
+        'found calibration of 320x240 pixels, expected the shape of the images, 1280x720')
+
+
 def test_camera_info_is_scaled_as_image_proc_does():
     """K and P by axis; D, R and the last rows stay (ResizeNode)."""
     info = camera_info()

@@ -309,6 +309,54 @@ def test_camera_info_that_never_comes_is_told_and_nothing_counts_as_published(
             ) in told.lines
 
 
+@pytest.mark.parametrize(('size_wh', 'frame_id', 'published'), [
+    ((64, 20), '', False), ((30, 20), 'other', True), ((30, 20), '', True)])
+def test_camera_info_of_another_camera_is_told(
+    peer, inside, monkeypatch, size_wh, frame_id, published,
+):
+    told = LogLines()
+    monkeypatch.setattr(inside.node, 'get_logger', lambda: told)
+    camera = peer.camera('/inside/image')
+    infos = peer.node.create_publisher(CameraInfo, '/inside/camera_info', RELIABLE)
+    watched = peer.watch(CameraInfo, '/inside/segmenter/camera_info')
+    info = pinhole_info(*size_wh)
+    info.header.frame_id = frame_id
+
+    def answered():
+        infos.publish(info)
+        camera.publish(peer.image(np.zeros((20, 30, 3), np.uint8)))
+        return watched if published and not frame_id else told.lines
+
+    peer.wait_for(answered, 'a camera info, or a warning')
+    if not published:
+        assert told.lines[-1] == (
+            'nothing goes out on /inside/segmenter/camera_info: /inside/camera_info: found '
+            'calibration of 64x20 pixels, expected the shape of the images, 30x20; remap with '
+            'camera_info:=TOPIC')
+        assert not watched
+    elif frame_id:
+        assert ("found the frame_id 'other', but the images have 'camera_optical_frame'"
+                ) in told.lines[-1]
+    else:
+        assert not told.lines
+
+
+def test_a_camera_that_was_killed_and_started_again_is_no_second_one(inside, monkeypatch):
+    now_s = time.monotonic()
+    monkeypatch.setattr(segmenter.time, 'monotonic', lambda: now_s)
+    doubt = inside.node._doubt
+    assert doubt(['/a']) == ''
+    now_s += 20  # the middleware lists the old one still
+    assert doubt(['/a', '/a']) == ''
+    assert doubt(['/a']) == ''
+    now_s += 29
+    assert doubt(['/a', '/b']) == ''
+    now_s += 2
+    assert doubt(['/a', '/b']) == (
+        '2 publishers on /inside/image (/a, /b): their frames are mixed; remap all but one of '
+        'them')
+
+
 def test_listeners_that_come_and_go_amid_a_fast_camera(peer, node):
     """The input is taken down and made anew between frames, again and again."""
     camera = peer.camera()
@@ -356,7 +404,8 @@ def test_every_frame_is_counted_once(peer, node, frame):
     assert gained['received'] > 0
     assert gained['dropped'] > 0  # inference takes longer than 1 ms
     assert gained['received'] == sum(gained[name] for name in (
-        'published', 'dropped', 'skipped by max_rate_hz', 'malformed', 'failed'))
+        'published', 'dropped', 'skipped by max_rate_hz', 'skipped without a listener',
+        'malformed', 'failed'))
     assert gained['failed'] == 0
 
 
@@ -412,18 +461,19 @@ def test_a_frame_that_fails_costs_only_itself(peer, inside):
     picture = np.zeros((20, 30, 3), np.uint8)
     peer.ask(camera, peer.image(picture), masks)
     inside.engine.fault = RuntimeError('boom')
-    diagnostics.fresh('inference', 'inside/segmenter')  # a period without any frame begins
-    camera.publish(peer.image(picture))
+    for number in '12345':
+        camera.publish(peer.image(picture))
+        status = diagnostics.wait_for(
+            'inference',
+            lambda status, number=number: values_of(status)['frames failed'] == number,
+            'the fault in the diagnostics', 'inside/segmenter')
 
-    status = diagnostics.wait_for(
-        'inference', lambda status: 'boom' in status.message, 'the fault in the diagnostics',
-        'inside/segmenter')
-
+    assert status.message.endswith(' frames failed: RuntimeError: boom')
     assert status.level[0] == 2  # nothing else came out meanwhile
     inside.engine.fault = None
     peer.ask(camera, peer.image(picture), masks)
     assert values_of(
-        diagnostics.fresh('inference', 'inside/segmenter'))['frames failed'] == '1'
+        diagnostics.fresh('inference', 'inside/segmenter'))['frames failed'] == '5'
 
 
 # -- parameters at work ----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from bisenet_ros.input_check import gap_remedy, input_problem
+from bisenet_ros.input_check import gap_remedy, input_problem, other_cameras
 from bisenet_ros.transport import DISCOVERY_PROFILE, profile_path
 
 OK, WARN, ERROR = 0, 1, 2
@@ -154,7 +154,8 @@ def test_the_topic_that_was_remapped_away_is_hinted_at(peer, node):
         'input', lambda status: 'published on' in status.message, 'the hint')
 
     assert status.message.startswith(
-        f'no publisher on {IMAGE_TOPIC}: images are published on /image; remap with image:=')
+        f'no publisher on {IMAGE_TOPIC}: start the camera driver, or remap with image:=TOPIC '
+        '(images are published on /image)')
 
 
 def test_what_others_publish_is_asked_of_nodes_and_no_topic_by_its_name():
@@ -177,8 +178,18 @@ def test_what_others_publish_is_asked_of_nodes_and_no_topic_by_its_name():
         get_publishers_info_by_topic=info_of)
 
     assert input_problem(node, 'image', 'sensor_msgs/msg/Image', BEST_EFFORT) == (
-        'no publisher on /image: images are published on /cam/image, /jpeg; remap with '
-        'image:=TOPIC')
+        'no publisher on /image: start the camera driver, or remap with image:=TOPIC (images '
+        'are published on /cam/image, /jpeg)')
+
+
+def test_two_cameras_on_one_topic_are_told(peer, node):
+    cameras = [peer.camera(), peer.node.create_publisher(Image, IMAGE_TOPIC, 1)]
+    peer.watch(Image, '/segmenter/mask')
+    peer.wait_for(peer.subscribed, 'a subscription')
+    own = f'/{peer.node.get_name()}'
+
+    peer.wait_for(lambda: other_cameras(peer.node, IMAGE_TOPIC) == [own, own], 'both publishers')
+    assert cameras
 
 
 def test_an_incompatible_publisher_is_named(peer, overridden):
