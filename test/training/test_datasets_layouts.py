@@ -13,6 +13,7 @@ from training.datasets import (
     open_dataset,
 )
 from training.datasets.base import SizeError
+from training.datasets.guess import guess
 from training.datasets.opening import open_frames
 from training.datasets.tables import (
     CITYSCAPES_IDS, CITYSCAPES_TO, CITYSCAPES_TRAIN_IDS, IDD_IDS, IDD_LEVEL3_IDS, IDD_TO,
@@ -113,6 +114,30 @@ def test_coarse_labels_are_read_where_asked_for(tmp_path: Path) -> None:
     write_ids(root / 'gtCoarse' / 'train' / 'ulm' / 'ulm_0_1_gtCoarse_labelIds.png', [[7, 0]])
     dataset = open_dataset('cityscapes:train,labels=gtCoarse', tmp_path)
     assert only_labels(dataset) == [[1, VOID]]
+
+
+@pytest.mark.parametrize(('spec', 'image', 'label'), [
+    ('cityscapes:train', 'leftImg8bit/train/a/a_1_leftImg8bit.png',
+     'gtFine/train/a/a_1_gtFine_labelIds.png'),
+    ('idd:train', 'leftImg8bit/train/7/1_leftImg8bit.png', 'gtFine/train/7/1_gtFine_labelids.png'),
+    ('idd_lite:train', 'leftImg8bit/train/7/1_image.jpg', 'gtFine/train/7/1_label.png'),
+    ('camvid:train', 'train/a_1.png', 'trainannot/a_1.png')])
+def test_hidden_files_are_left_out(tmp_path: Path, spec: str, image: str, label: str) -> None:
+    root = tmp_path / spec.split(':')[0]
+    write_image(root / image, (1, 1))
+    write_ids(root / label, [[3]])
+    for name in (image, label):
+        path = root / name
+        path.with_name(f'._{path.name}').write_bytes(b'AppleDouble')
+        if path.parent.parent != root:
+            (path.parent.parent / '.hidden').mkdir()
+            (path.parent.parent / '.hidden' / path.name).write_bytes(b'?')
+            path.parent.parent.with_name('.old').mkdir()
+    dataset = open_frames(spec, tmp_path, TAXONOMIES['road'], 'stop')
+    assert len(dataset) == 1
+    assert dataset.read(0)[1].shape == (1, 1)
+    assert dataset.notes == ()
+    assert guess(root).specs == (f'{spec},path={root}',)
 
 
 def test_labels_without_an_image_are_noted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from training.datasets.base import DatasetError
 from training.datasets.coco import entries
 from training.datasets.images import IMAGE_SUFFIXES, colour_table, read_colours, read_mask
 from training.datasets.masks import Colour, packed
-from training.datasets.own import LABEL_FOLDERS, files_in, refuse_blended
+from training.datasets.own import LABEL_FOLDERS, files_in, refuse_blended, visible
 from training.datasets.tables import PALETTES
 
 #: What each layout would need, for the message when none fits.
@@ -43,17 +43,17 @@ def _names(folder: Path) -> set[str]:
 
 
 def _splits(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(path.name for path in visible(folder, '*') if path.is_dir())
 
 
 def of_cities(path: Path) -> Guess:
     """Tell Cityscapes, IDD and IDD-lite apart by the names of their files."""
     splits = [split for split in _splits(path / 'leftImg8bit')
               if (path / 'gtFine' / split).is_dir()]
-    if any((path / 'gtFine').glob('*/*/*_label.png')):
+    if any(visible(path / 'gtFine', '*/*/*_label.png')):
         kind, reason = 'idd_lite', 'gtFine holds *_label.png'
     elif any(stem.name.startswith(f'{stem.parent.name}_') for stem in islice(
-            (path / 'leftImg8bit').glob('*/*/*'), _LOOKED_AT)):
+            visible(path / 'leftImg8bit', '*/*/*'), _LOOKED_AT)):
         kind, reason = 'cityscapes', 'the names of images begin with their city'
     else:
         kind, reason = 'idd', 'the layout is that of Cityscapes, but names begin with no city'
@@ -174,7 +174,7 @@ def guess(path: Path) -> Guess:
             return of_cities(path)
         for kind in ('camvid', 'idd_lite'):
             if kind in path.resolve().name.lower() and {'images', 'labels', 'splits'} <= names:
-                splits = (sorted(each.stem for each in (path / 'splits').glob('*.txt'))
+                splits = (sorted(each.stem for each in visible(path / 'splits', '*.txt'))
                           if kind == 'camvid' else ['train', 'val'])
                 return Guess(tuple(f'{kind}:{split},path={path}' for split in splits),
                              f'the folder is named {path.resolve().name}')

@@ -18,7 +18,7 @@ from training.datasets.base import (
 from training.datasets.classes import ClassMap, id_table
 from training.datasets.files import FileDataset, Frame, FrameReader, IdMasks, picture_of
 from training.datasets.images import read_bytes, turned
-from training.datasets.own import unpaired
+from training.datasets.own import unpaired, visible
 from training.datasets.selection import kept_apart, listed_names, select
 from training.datasets.shapes import fill_polygon
 from training.datasets.spec import Request
@@ -69,7 +69,7 @@ def camvid(request: Request) -> FrameDataset:
     labels = root / f'{split}annot'
     if labels.is_dir():
         frames = [Frame(path.stem, path.stem.split('_')[0], root / split / path.name, path)
-                  for path in sorted(labels.glob('*.png'))]
+                  for path in sorted(visible(labels, '*.png'))]
     else:
         stems = listed_names(root / 'splits' / f'{split}.txt')
         frames = pairs(root, stems, [stem.split('_')[0] for stem in stems])
@@ -92,7 +92,7 @@ def idd_lite(request: Request) -> FrameDataset:
     class_map = request.class_map(IDD_LITE_TO)
     table = id_table(IDD_LITE_IDS, class_map, request.spec)
     if (root / _IMAGES).is_dir():
-        images = sorted((root / _IMAGES / split).glob('*/*_image.jpg'))
+        images = sorted(visible(root / _IMAGES / split, '*/*_image.jpg'))
         frames = []
         for path in images:
             drive, stem = path.parent.name, path.name.removesuffix('_image.jpg')
@@ -113,7 +113,7 @@ def idd_lite(request: Request) -> FrameDataset:
 
 def no_frames(request: Request, folder: Path) -> DatasetError:
     """Return the error of a split whose folder holds no frame."""
-    splits = sorted(path.name for path in folder.parent.glob('*') if path.is_dir())
+    splits = sorted(path.name for path in visible(folder.parent, '*') if path.is_dir())
     return DatasetError(
         f'{request.spec}: found no image in {folder}; the splits there are '
         f'{", ".join(splits) or "none"}.')
@@ -215,19 +215,19 @@ def of_cities(
 
     """
     folder, labels = root / _IMAGES / request.argument, request.options.get('labels', 'gtFine')
-    images = sorted(path for path in folder.glob(f'*/*_{_IMAGES}.*') if path.is_file())
+    images = sorted(path for path in visible(folder, f'*/*_{_IMAGES}.*') if path.is_file())
     if not images:
         raise no_frames(request, folder)
     truth = root / labels / request.argument
     class_map = request.class_map(tables)
     for kind in masks:
-        if any(truth.glob(f'*/*_{labels}{kind.end}')):
+        if any(visible(truth, f'*/*_{labels}{kind.end}')):
             end = kind.end
             reader: FrameReader = IdMasks(id_table(kind.ids, class_map, request.spec))
             break
     else:
         end, reader = '_polygons.json', PolygonObjects(class_map, undrawn)
-        if not any(truth.glob(f'*/*_{labels}{end}')):
+        if not any(visible(truth, f'*/*_{labels}{end}')):
             kinds = ', '.join(f'*_{labels}{each}' for each in (
                 *(kind.end for kind in masks), end))
             raise DatasetError(
@@ -237,7 +237,7 @@ def of_cities(
     for path in images:
         city, stem = path.parent.name, path.name.split(f'_{_IMAGES}')[0]
         frames.append(Frame(f'{city}/{stem}', city, path, truth / city / f'{stem}_{labels}{end}'))
-    bare = sorted(set(truth.glob(f'*/*_{labels}{end}'))
+    bare = sorted(set(visible(truth, f'*/*_{labels}{end}'))
                   - {frame.label for frame in frames})
     return FileDataset(str(root), select(frames, request), reader, request.on_bad,
                        unpaired([], [path.name for path in bare]), class_map)

@@ -102,6 +102,12 @@ def _walked(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             yield path
 
 
+def visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield what matches a pattern below a folder, but for hidden files and folders."""
+    return (path for path in folder.glob(pattern)
+            if not any(part.startswith('.') for part in path.relative_to(folder).parts))
+
+
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """
     Return the files of some suffixes in a folder and those in it, in order.
