@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from written_datasets import turn_by_exif, write_colours, write_image, write_json
 
 from training.datasets import (
-    TAXONOMIES, VOID, DatasetError, SizeError, UnknownClassError, UnreadableError, open_dataset,
+    TAXONOMIES, VOID, DatasetError, FrameDataset, SizeError, UnknownClassError, UnreadableError,
+    open_dataset,
 )
 from training.datasets.opening import open_frames
 from training.datasets.runs import counts_of, mask_of
@@ -311,15 +312,72 @@ def test_polygons_made_on_another_size_are_refused(tmp_path: Path) -> None:
             labels(tmp_path)
 
 
-@pytest.mark.parametrize('annotated', [
-    [[0, 2, 6, 2, 6, 4, 0, 4]], {'size': [4, 6], 'counts': [0, 24]}])
-def test_a_picture_that_exif_turns_is_named(tmp_path: Path, annotated: object) -> None:
-    path = written(tmp_path, (1, annotated))
-    if isinstance(annotated, dict):
-        found = json.loads(path.read_text())
-        write_json(path, {**found, 'images': [{'id': 7, 'file_name': 'n/a_1.jpg'}]})
-    turn_by_exif(tmp_path / 'photos' / 'n' / 'a_1.jpg')
-    with pytest.raises(SizeError, match=(
-            r'6x4 pixels, but its image has 4x6; .* stored as 6x4 and turned by its Exif '
-            'orientation: label the turned picture')):
+# -- pictures that Exif says how to turn ---------------------------------------------------------
+
+
+def bright_left(tmp_path: Path, orientation: int) -> None:
+    """Put a picture of 6x4 pixels, the left half of which is white, where ``written`` has one."""
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb[:, :3] = 255
+    path = write_colours(tmp_path / 'photos' / 'n' / 'a_1.jpg', rgb)
+    turn_by_exif(path, orientation)
+
+
+def bright(dataset: FrameDataset) -> list[list[int]]:
+    return (dataset.read(0)[0][..., 1] > 127).astype(int).tolist()
+
+
+def without_size(path: Path) -> None:
+    found = json.loads(path.read_text())
+    write_json(path, {**found, 'images': [{'id': 7, 'file_name': 'n/a_1.jpg'}]})
+
+
+STORED = [[1, 1, 1, 0, 0, 0]] * 4
+TURNED = [[1] * 4] * 3 + [[0] * 4] * 3  # by orientation 6
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('stated', [True, False])
+def test_coordinates_are_of_the_stored_picture(
+    tmp_path: Path, orientation: int, stated: bool,
+) -> None:
+    path = written(tmp_path, (1, [[0, 0, 3, 0, 3, 4, 0, 4]]))
+    if not stated:
+        without_size(path)
+    bright_left(tmp_path, orientation)
+    dataset = open_dataset(SPEC, tmp_path)
+    assert bright(dataset) == dataset.read(0)[1].tolist() == STORED
+
+
+@pytest.mark.parametrize(('annotated', 'stated'), [
+    ([[0, 0, 4, 0, 4, 3, 0, 3]], True),
+    ({'size': [6, 4], 'counts': [0] + [3, 3] * 4}, True),
+    ({'size': [6, 4], 'counts': [0] + [3, 3] * 4}, False)])
+def test_a_picture_is_turned_where_its_size_says_so(
+    tmp_path: Path, annotated: object, stated: bool,
+) -> None:
+    path = written(tmp_path, (1, annotated), hw=(6, 4))
+    if not stated:
+        without_size(path)
+    bright_left(tmp_path, 6)
+    dataset = open_dataset(SPEC, tmp_path)
+    assert bright(dataset) == dataset.read(0)[1].tolist() == TURNED
+
+
+def test_sizes_that_no_turn_explains_are_refused(tmp_path: Path) -> None:
+    written(tmp_path, hw=(6, 5))
+    bright_left(tmp_path, 6)
+    with pytest.raises(SizeError, match='annotated on 5x6 pixels, but its image has 6x4; put the'):
         labels(tmp_path)
+
+
+@pytest.mark.parametrize('expected', [STORED, TURNED])
+def test_panoptic_masks_tell_whether_a_picture_is_turned(
+    tmp_path: Path, expected: list[list[int]],
+) -> None:
+    panoptic(tmp_path, (1, 1))
+    bright_left(tmp_path, 6)
+    write_colours(tmp_path / 'segments' / 'a_1.png',
+                  [[(each, 0, 0) for each in row] for row in expected])
+    dataset = open_dataset(f'{PANOPTIC},unlabelled=background', tmp_path)
+    assert bright(dataset) == dataset.read(0)[1].tolist() == expected

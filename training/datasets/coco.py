@@ -18,7 +18,7 @@ from training.datasets.base import (
 )
 from training.datasets.classes import ClassMap
 from training.datasets.files import FileDataset, Frame, picture_of
-from training.datasets.images import read_colours, turned
+from training.datasets.images import read_colours
 from training.datasets.layouts import json_object
 from training.datasets.masks import packed
 from training.datasets.own import doubts, sequence_of, unlabelled_id
@@ -30,13 +30,24 @@ from training.datasets.spec import Request
 Entry = dict[str, Any]
 
 
-def drawn(
-    annotation: Entry, labels: Pixels, value: int, where: str, image: Path | None = None,
-) -> bool:
+def picture_as_annotated(frame: Frame, hw: object) -> Pixels:
+    """
+    Return the picture as it is stored, whose pixels COCO's coordinates count.
+
+    Turned as its Exif entry says where it has the annotated height and width only so.
+
+    """
+    stored = picture_of(frame, upright=False)
+    if hw is not None and hw != [*stored.shape[:2]]:
+        upright = picture_of(frame)
+        if hw == [*upright.shape[:2]]:
+            return upright
+    return stored
+
+
+def drawn(annotation: Entry, labels: Pixels, value: int, where: str) -> bool:
     """
     Draw one annotation, polygons or runs, and tell whether it has an area.
-
-    ``image`` is the picture's file, for messages.
 
     Raises
     ------
@@ -56,7 +67,7 @@ def drawn(
                 raise SizeError(
                     f'{where}: annotation {annotation.get("id")} was made on '
                     f'{found["size"][1]}x{found["size"][0]} pixels, but its image has '
-                    f'{hw[1]}x{hw[0]}; put the annotated image back.{turned(image)}')
+                    f'{hw[1]}x{hw[0]}; put the annotated image back.')
             inside = mask_of(found['counts'], hw)
             labels[inside] = value
             return bool(inside.any())
@@ -133,7 +144,7 @@ class CocoShapes:
             return sum(self._ignored.values(), Counter())
 
     def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
-        rgb = picture_of(frame)
+        rgb = picture_as_annotated(frame, self._annotated_hw(frame.key))
         labels = np.full(rgb.shape[:2], self._unlabelled, np.uint8)
         where = f'{frame.label}: {frame.name}'
         height, width = rgb.shape[:2]
@@ -141,16 +152,22 @@ class CocoShapes:
         if stated != (width, height):
             raise SizeError(
                 f'{where}: was annotated on {stated[0]}x{stated[1]} pixels, but its image has '
-                f'{width}x{height}; put the annotated image back.{turned(frame.image)}')
+                f'{width}x{height}; put the annotated image back.')
         ignored: Counter[str] = Counter()
         for annotation in self._annotations.get(frame.key, ()):
             category = annotation['category_id']
-            if not drawn(annotation, labels, self._categories.target(category, where), where,
-                         frame.image):
+            if not drawn(annotation, labels, self._categories.target(category, where), where):
                 ignored[f'annotation {self._categories.names[category]!r}'] += 1
         with self._lock:
             self._ignored[frame.key] = ignored
         return rgb, labels
+
+    def _annotated_hw(self, key: int | str) -> object:
+        """Return what the file states, else what the first runs are of."""
+        if key in self._sizes:
+            return [*reversed(self._sizes[key])]
+        shapes = (each.get('segmentation') for each in self._annotations.get(key, ()))
+        return next((found.get('size') for found in shapes if isinstance(found, dict)), None)
 
 
 class PanopticMasks:
@@ -194,7 +211,8 @@ class PanopticMasks:
                 f'{frame.label}: found {", ".join(list(unknown)[:4])}, which the annotations of '
                 f'{frame.name} do not list; export the data set again.', unknown)
         table = np.array([known[each] for each in ids.tolist()], np.uint8)
-        return picture_of(frame), table[inverse].reshape(source.shape[:2])
+        hw = source.shape[:2]
+        return picture_as_annotated(frame, [*hw]), table[inverse].reshape(hw)
 
 
 def entries(found: Entry, key: str, path: Path) -> list[Entry]:

@@ -57,9 +57,9 @@ class FrameReader(Protocol):
         ...
 
 
-def picture_of(frame: Frame) -> Pixels:
+def picture_of(frame: Frame, upright: bool = True) -> Pixels:
     """
-    Return the picture of a frame that has an image file.
+    Return the picture of a frame that has an image file, see ``read_rgb``.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def picture_of(frame: Frame) -> Pixels:
     """
     if frame.image is None:
         raise UnreadableError(f'{frame.label}: has no image; put one beside it.')
-    return read_rgb(frame.image)
+    return read_rgb(frame.image, upright)
 
 
 class IdMasks:

@@ -64,14 +64,21 @@ def decode(content: bytes, flags: int, where: str) -> npt.NDArray[Any]:
     return found
 
 
-def decode_rgb(content: bytes, where: str) -> Pixels:
-    """Return ``uint8[H, W, 3]`` RGB, turned upright where the file says how (Exif)."""
-    return cv2.cvtColor(decode(content, cv2.IMREAD_COLOR, where), cv2.COLOR_BGR2RGB)
+def decode_rgb(content: bytes, where: str, upright: bool = True) -> Pixels:
+    """Return ``uint8[H, W, 3]`` RGB, ``upright``: turned where the file says how (Exif)."""
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(decode(content, flags, where), cv2.COLOR_BGR2RGB)
 
 
-def read_rgb(path: Path) -> Pixels:
+def read_rgb(path: Path, upright: bool = True) -> Pixels:
     """
     Return a picture file as ``uint8[H, W, 3]`` RGB.
+
+    Parameters
+    ----------
+    path : Path
+    upright : bool
+        Turned where the file says how (Exif), not as it is stored.
 
     Raises
     ------
@@ -79,7 +86,7 @@ def read_rgb(path: Path) -> Pixels:
         If it is not a readable image.
 
     """
-    return decode_rgb(read_bytes(path), str(path))
+    return decode_rgb(read_bytes(path), str(path), upright)
 
 
 def turned(path: Path | None) -> str:
