@@ -48,7 +48,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, **splits: int) -> Builder:
 
 
 def test_frames_are_read_by_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, train=2)
+    builder = stand_in(monkeypatch, train=2)
     dataset = open_dataset('cityscapes_tfds:train', None)
     assert len(dataset) == 2
     assert (dataset.name(1), dataset.sequence(1)) == ('train_00001', 'train')
@@ -56,8 +56,10 @@ def test_frames_are_read_by_their_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert rgb[0, 0].tolist() == [12, 13, 14]
     assert labels.tolist() == [[0, 0], [1, 3]]
     assert dataset.read(0)[1].tolist() == [[1, 2], [3, VOID]]
+    builder.labels[0, 0, 0] = 255
+    assert dataset.read(0)[1].tolist() == [[VOID, 2], [3, VOID]]
     nineteen = open_dataset('cityscapes_tfds:train', None, TAXONOMIES['cityscapes19'])
-    assert nineteen.read(0)[1].tolist() == [[0, 1], [13, VOID]]
+    assert nineteen.read(0)[1].tolist() == [[VOID, 1], [13, VOID]]
 
 
 def test_folder_and_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,8 @@ def of_cities(
         raise no_frames(request, folder)
     truth = root / labels / request.argument
     class_map = request.class_map(tables)
+    for name in undrawn:
+        class_map.meet(name)
     for kind in masks:
         if any(visible(truth, f'*/*_{labels}{kind.end}')):
             end = kind.end

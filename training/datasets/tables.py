@@ -84,8 +84,8 @@ _CITYSCAPES = (
     (33, 'bicycle', (119, 11, 32), 'bicycle', 'movable', 'bicyclist'),
 )
 
-#: A number plate has the id -1, which is 255 in 8 bits, and the colour of a car.
-CITYSCAPES_IDS = {**{row[0]: row[1] for row in _CITYSCAPES}, 255: 'license plate'}
+#: A number plate has the id -1 and is in no mask of the publisher's; 255 is what others ignore.
+CITYSCAPES_IDS = {**{row[0]: row[1] for row in _CITYSCAPES}, 255: 'void'}
 
 CITYSCAPES_TO = {
     'cityscapes19': {**{row[1]: row[3] for row in _CITYSCAPES}, 'license plate': 'void'},
