@@ -9,7 +9,7 @@ import pytest
 from written_datasets import write_ids, write_image, write_json
 
 from training.datasets import (
-    TAXONOMIES, VOID, DatasetError, FrameDataset, UnknownClassError, UnreadableError,
+    TAXONOMIES, VOID, DatasetError, FrameDataset, Taxonomy, UnknownClassError, UnreadableError,
     open_dataset,
 )
 from training.datasets.base import SizeError
@@ -115,6 +115,33 @@ def test_cityscapes_polygons_are_drawn_where_there_are_no_masks(tmp_path: Path) 
         [v, 3, 3, v, v, v],
         [1, 3, 3, 1, 1, 1],
         [1, 1, 1, 1, 1, v]]
+
+
+@pytest.mark.parametrize(('class_map', 'taxonomy', 'expected'), [
+    ({'unlabeled': 'background'}, TAXONOMIES['road'], [1, 0]),
+    ({'*': 'background'}, TAXONOMIES['road'], [1, VOID]),
+    ({'*': 'rest'}, Taxonomy('own', ('road', 'rest')), [0, 1]),
+    ({'*': 'rest', 'unlabeled': 'void'}, Taxonomy('own', ('road', 'rest')), [0, VOID])])
+def test_what_no_polygon_covers_is_what_masks_have_there(
+    tmp_path: Path, class_map: dict[str, str], taxonomy: Taxonomy, expected: list[int],
+) -> None:
+    root = tmp_path / 'cityscapes'
+    write_json(tmp_path / 'map.json', class_map)
+    city_image(root, 'val', 'ulm', 'ulm_0_1', (1, 2))
+    city_polygons(root, 'val', 'ulm', 'ulm_0_1', (1, 2), ('road', square(0, 0, 0, 0)))
+    for _ in range(2):
+        dataset = open_frames('cityscapes:val,classes=map.json', tmp_path, taxonomy, 'stop')
+        assert only_labels(dataset) == [expected]
+        assert dataset.unmet() == []
+        city_ids(root, 'val', 'ulm', 'ulm_0_1', 'labelIds', [[7, 0]])
+
+
+def test_what_no_polygon_covers_is_void_where_nothing_names_it(tmp_path: Path) -> None:
+    root = tmp_path / 'cityscapes'
+    city_image(root, 'val', 'ulm', 'ulm_0_1', (1, 2))
+    city_polygons(root, 'val', 'ulm', 'ulm_0_1', (1, 2), ('road', square(0, 0, 0, 0)))
+    dataset = open_dataset('cityscapes:val', tmp_path, Taxonomy('own', ('road', 'rest')))
+    assert only_labels(dataset) == [[0, VOID]]
 
 
 def test_coarse_labels_are_read_where_asked_for(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ class PolygonObjects:
     """
     Polygons of named classes (``*_polygons.json`` of Cityscapes and IDD).
 
-    Later objects lie over earlier ones. A name that ends in ``group`` is its class.
+    Later objects lie over earlier ones, and all over ``unlabeled``, which is void where nothing
+    names it. A name that ends in ``group`` is its class.
 
     Parameters
     ----------
@@ -143,6 +144,8 @@ class PolygonObjects:
 
     def __init__(self, class_map: ClassMap, undrawn: tuple[str, ...] = ()) -> None:
         self._class_map, self._undrawn = class_map, undrawn
+        ground = class_map.find('unlabeled')
+        self._ground = VOID if ground is None else ground
 
     def read(self, frame: Frame) -> tuple[Pixels, Pixels]:
         found, rgb = json_object(frame.label), picture_of(frame)
@@ -152,7 +155,7 @@ class PolygonObjects:
                 raise SizeError(
                     f'{frame.label}: was drawn on {stated[1]}x{stated[0]} pixels, but its image '
                     f'has {rgb.shape[1]}x{rgb.shape[0]}; they must be equal.{turned(frame.image)}')
-            ids = np.full(stated, VOID, np.uint8)
+            ids = np.full(stated, self._ground, np.uint8)
             drawn = [(self._name(str(each['label'])), each['polygon'])
                      for each in found['objects'] if not each.get('deleted')]
             drawn = [(name, polygon) for name, polygon in drawn
