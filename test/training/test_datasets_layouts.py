@@ -152,6 +152,16 @@ def test_coarse_labels_are_read_where_asked_for(tmp_path: Path) -> None:
     assert only_labels(dataset) == [[1, VOID]]
 
 
+@pytest.mark.parametrize(('folder', 'labels'), [
+    ('cityscapes/gtCoarse', 'gtCoarse/'), ('cityscapes/extra/gtCoarse', 'extra/gtCoarse'),
+    ('gtCoarse', '../gtCoarse'), ('gtCoarse', '{tmp_path}/gtCoarse/')])
+def test_the_folder_of_labels_may_be_a_path(tmp_path: Path, folder: str, labels: str) -> None:
+    city_image(tmp_path / 'cityscapes', 'train', 'ulm', 'ulm_0_1', (1, 2))
+    write_ids(tmp_path / folder / 'train' / 'ulm' / 'ulm_0_1_gtCoarse_labelIds.png', [[7, 0]])
+    spec = f'cityscapes:train,labels={labels.format(tmp_path=tmp_path)}'
+    assert only_labels(open_dataset(spec, tmp_path)) == [[1, VOID]]
+
+
 @pytest.mark.parametrize(('spec', 'image', 'label'), [
     ('cityscapes:train', 'leftImg8bit/train/a/a_1_leftImg8bit.png',
      'gtFine/train/a/a_1_gtFine_labelIds.png'),

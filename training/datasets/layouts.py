@@ -209,7 +209,8 @@ def of_cities(
     Open a data set in the layout of Cityscapes.
 
     ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.*`` with label files of the same stem in ``gtFine`` (or
-    the folder that ``labels=`` names): the first kind of ``masks`` that is there, else polygons.
+    the folder that ``labels=`` names, whose last part the files are called by): the first kind of
+    ``masks`` that is there, else polygons.
 
     Raises
     ------
@@ -217,11 +218,12 @@ def of_cities(
         If the split has no images or no labels.
 
     """
-    folder, labels = root / _IMAGES / request.argument, request.options.get('labels', 'gtFine')
+    folder = root / _IMAGES / request.argument
+    truth = root / Path(request.options.get('labels', 'gtFine')).expanduser()
+    labels, truth = truth.name, truth / request.argument
     images = sorted(path for path in visible(folder, f'*/*_{_IMAGES}.*') if path.is_file())
     if not images:
         raise no_frames(request, folder)
-    truth = root / labels / request.argument
     class_map = request.class_map(tables)
     for name in undrawn:
         class_map.meet(name)
