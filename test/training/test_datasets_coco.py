@@ -15,6 +15,7 @@ from training.datasets import (
     TAXONOMIES, VOID, DatasetError, FrameDataset, SizeError, UnknownClassError, UnreadableError,
     open_dataset,
 )
+from training.datasets.guess import guess
 from training.datasets.opening import open_frames
 from training.datasets.runs import counts_of, mask_of
 
@@ -118,6 +119,27 @@ def test_names_and_sequences(tmp_path: Path) -> None:
     dataset = open_dataset(SPEC, tmp_path)
     assert (dataset.name(0), dataset.sequence(0)) == ('n/a_1', 'n')
     assert dataset.read(0)[1].max() == 0  # an image without annotations is all background
+
+
+@pytest.mark.parametrize('stored', ['n/a_1.jpg', 'n\\a_1.jpg'])
+def test_names_written_on_windows_are_found(tmp_path: Path, stored: str) -> None:
+    path = written(tmp_path, file_name=stored)
+    content = json.loads(path.read_text())
+    content['images'][0]['file_name'] = 'n\\a_1.jpg'
+    write_json(path, content)
+    dataset = open_dataset(SPEC, tmp_path)
+    assert dataset.name(0) == stored.removesuffix('.jpg')
+    assert dataset.read(0)[1].shape == (4, 6)
+    assert guess(write_json(tmp_path / 'photos' / 'coco.json', content)).specs
+
+
+def test_panoptic_masks_named_on_windows_are_found(tmp_path: Path) -> None:
+    panoptic(tmp_path, (1, 1), (257, 18), (65538, 1))
+    write_colours(tmp_path / 'segments' / 'n' / 'a_1.png', [[(1, 0, 0)] * 3] * 2)
+    content = json.loads((tmp_path / 'coco.json').read_text())
+    content['annotations'][0]['file_name'] = 'n\\a_1.png'
+    write_json(tmp_path / 'coco.json', content)
+    assert open_dataset(PANOPTIC, tmp_path).read(0)[1].tolist() == [[1] * 3] * 2
 
 
 @pytest.mark.parametrize(('segmentation', 'error', 'said'), [

@@ -7,7 +7,7 @@ import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -304,6 +304,12 @@ def left_out(noun: str, lack: str, listed: Sequence[object]) -> tuple[str, ...]:
             ) if listed else ()
 
 
+def local_name(folder: Path, name: str) -> str:
+    """Return a file's name in a folder, with slashes where Windows' backslashes name none."""
+    literal = '\\' not in name or (folder / name).is_file()
+    return name if literal else PureWindowsPath(name).as_posix()
+
+
 def frames_of(
     found: Entry, path: Path, images: Path, labels: Mapping[int | str, Path],
 ) -> list[Frame]:
@@ -313,9 +319,10 @@ def frames_of(
     frames = []
     for each in listed:
         if each['id'] in labels:
-            image = images / each['file_name']
-            name = str(Path(each['file_name']).with_suffix(''))
-            frames.append(Frame(name, sequence_of(name), image, labels[each['id']], each['id']))
+            file_name = local_name(images, each['file_name'])
+            name = str(Path(file_name).with_suffix(''))
+            frames.append(Frame(
+                name, sequence_of(name), images / file_name, labels[each['id']], each['id']))
     return frames
 
 
@@ -376,7 +383,8 @@ def coco_panoptic(request: Request) -> FrameDataset:
         segments = {each['image_id']: {
             int(segment['id']): segment['category_id'] for segment in each['segments_info']}
             for each in listed}
-        files = {each['image_id']: masks / each['file_name'] for each in listed}
+        files = {each['image_id']: masks / local_name(masks, each['file_name'])
+                 for each in listed}
         frames = frames_of(found, path, images, files)
         named = {each['id']: each['file_name'] for each in entries(found, 'images', path)}
     notes = [*doubts(frames, request),

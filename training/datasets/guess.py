@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.datasets.base import DatasetError
-from training.datasets.coco import entries
+from training.datasets.coco import entries, local_name
 from training.datasets.images import IMAGE_SUFFIXES, colour_table, read_colours, read_mask
 from training.datasets.masks import Colour, packed
 from training.datasets.own import LABEL_FOLDERS, files_in, refuse_blended, visible
@@ -83,7 +83,8 @@ def of_json(path: Path) -> Guess:
     folders = [path.parent / 'images', path.parent, path.parent.parent / 'images',
                *(path.parent.parent / split for split in ('train2017', 'val2017'))]
     images = next((each for each in folders
-                   if isinstance(first, str) and (each / first).is_file()), None)
+                   if isinstance(first, str) and (each / local_name(each, first)).is_file()),
+                  None)
     panoptic = any('segments_info' in each for each in entries(found, 'annotations', path))
     kind, more = ('coco_panoptic', ',panoptic=FOLDER') if panoptic else ('coco', '')
     if images is None or (panoptic and not path.with_suffix('').is_dir()):
