@@ -272,7 +272,7 @@ def test_panoptic_faults(tmp_path: Path) -> None:
     assert caught.value.counts == {'segment 257': 2, 'segment 65538': 1}
     with pytest.raises(DatasetError, match=r'where are the panoptic masks\? Add panoptic=FOLDER'):
         open_dataset('coco_panoptic:coco.json,images=photos', tmp_path)
-    written(tmp_path, (1, []))
+    written(tmp_path, (1, []), (1, []))
     with pytest.raises(DatasetError, match="an entry lacks 'segments_info', .*open it as coco:"):
         open_dataset(PANOPTIC, tmp_path)
 

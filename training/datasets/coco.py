@@ -376,9 +376,9 @@ def coco_panoptic(request: Request) -> FrameDataset:
     with entry_faults(
             path, 'COCO panoptic annotations (for polygons and runs, open it as coco:)'):
         listed = entries(found, 'annotations', path)
+        used = {segment['category_id'] for each in listed for segment in each['segments_info']}
         check_once(((each['image_id'], str(each.get('file_name'))) for each in listed), path,
                    "annotation's image")
-        used = {segment['category_id'] for each in listed for segment in each['segments_info']}
         categories = categories_of(request, class_map, found, path, used)
         segments = {each['image_id']: {
             int(segment['id']): segment['category_id'] for segment in each['segments_info']}
