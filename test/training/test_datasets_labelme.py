@@ -82,6 +82,22 @@ def test_masks_are_pasted_at_their_corner(tmp_path: Path) -> None:
     assert labels_of(tmp_path, outside, hw=(2, 2)) == [[2, 0], [0, 0]]
 
 
+def test_sizes_may_be_texts(tmp_path: Path) -> None:
+    write_image(tmp_path / 'set' / 'a.jpg', (5, 6))
+    road = shape('road', 'rectangle', (0, 0), (0, 0))
+    for stated in ({'imageHeight': '5', 'imageWidth': ' 6.0'}, {'imageHeight': '0'}):
+        annotate(tmp_path / 'set' / 'a.json', road, **stated)
+        assert open_dataset('labelme:set', tmp_path, YARD).read(0)[1].sum() == 1
+    annotate(tmp_path / 'set' / 'a.json', road, imageHeight='10', imageWidth=12)
+    with pytest.raises(SizeError, match='was drawn on 12x10 pixels, but its image has 6x5'):
+        open_dataset('labelme:set', tmp_path, YARD).read(0)
+    for wrong in ('tall', [5]):
+        annotate(tmp_path / 'set' / 'a.json', road, imageHeight=wrong, imageWidth=6)
+        with pytest.raises(UnreadableError, match=r'a\.json: found .* as imageHeight, expected a '
+                                                  'number of pixels'):
+            open_dataset('labelme:set', tmp_path, YARD).read(0)
+
+
 def test_class_map_conventions_and_unlabelled_pixels(tmp_path: Path) -> None:
     write_json(tmp_path / 'set' / 'map.json', {'tarmac': 'road', 'mud': None})
     shapes = [shape(label, 'rectangle', (x, 0), (x, 0)) for x, label in enumerate(

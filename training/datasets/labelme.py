@@ -68,11 +68,12 @@ class LabelmeFiles:
         rgb = read_rgb(path) if path is not None else decode_rgb(
             embedded(found['imageData'], str(frame.label)), str(frame.label))
         height, width = rgb.shape[:2]
-        stated = found.get('imageHeight') or height, found.get('imageWidth') or width
-        if stated != (height, width):
+        stated = [stated_pixels(found, key, frame.label) for key in ('imageHeight', 'imageWidth')]
+        expected = stated[0] or height, stated[1] or width
+        if expected != (height, width):
             raise SizeError(
-                f'{frame.label}: was drawn on {stated[1]}x{stated[0]} pixels, but its image has '
-                f'{width}x{height}; put the image back that was annotated.{turned(path)}')
+                f'{frame.label}: was drawn on {expected[1]}x{expected[0]} pixels, but its image '
+                f'has {width}x{height}; put the image back that was annotated.{turned(path)}')
         labels = np.full((height, width), self._unlabelled, np.uint8)
         ignored: Counter[str] = Counter()
         drawn: list[tuple[int, dict[str, Any]]] = []
@@ -90,7 +91,7 @@ class LabelmeFiles:
         for number, shape in drawn:
             with shape_faults(frame.label, number):
                 self._draw(shape, labels, str(frame.label))
-        if not (found.get('imageHeight') and found.get('imageWidth')):
+        if not all(stated):
             check_reach(drawn, (width, height), frame.label)
         with self._lock:
             self._ignored[frame.label] = ignored
@@ -140,6 +141,25 @@ class LabelmeFiles:
         raise UnreadableError(
             f'{frame.label}: found no image {named or frame.label.stem!r} in {folder}, and none '
             'within the file; put it there, or say where it is (images=FOLDER).')
+
+
+def stated_pixels(found: dict[str, Any], key: str, where: Path) -> float:
+    """
+    Return a picture's height or width as a file states it, also as a text; 0 where it does not.
+
+    Raises
+    ------
+    UnreadableError
+        If it is no number.
+
+    """
+    try:
+        number = float(found.get(key) or 0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnreadableError(
+            f'{where}: found {found[key]!r} as {key}, expected a number of pixels; mend it, or '
+            'save the file again with labelme.') from error
+    return int(number) if number.is_integer() else number
 
 
 def check_reach(
