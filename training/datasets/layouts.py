@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from training.datasets.base import (
-    VOID, DatasetError, FrameDataset, Pixels, SizeError, UnreadableError, data_root,
+    VOID, DatasetError, FrameDataset, Pixels, SizeError, UnreadableError, counted,
+    data_root,
 )
 from training.datasets.classes import ClassMap, id_table
 from training.datasets.files import FileDataset, Frame, FrameReader, IdMasks, picture_of
@@ -66,17 +67,37 @@ def camvid(request: Request) -> FrameDataset:
 
     """
     root, split = folder_of(request, 'camvid'), request.argument
-    labels = root / f'{split}annot'
-    if labels.is_dir():
-        frames = [Frame(path.stem, path.stem.split('_')[0], root / split / path.name, path)
-                  for path in sorted(visible(labels, '*.png'))]
+    notes: tuple[str, ...] = ()
+    if any((root / name).is_dir() for name in (f'{split}annot', split)):
+        frames, notes = of_segnet(request, root / split, root / f'{split}annot')
     else:
         stems = listed_names(root / 'splits' / f'{split}.txt')
         frames = pairs(root, stems, [stem.split('_')[0] for stem in stems])
     class_map = request.class_map(CAMVID_TO)
     table = id_table(CAMVID_IDS, class_map, request.spec)
     return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad,
-                       class_map=class_map)
+                       notes, class_map)
+
+
+def of_segnet(
+    request: Request, images: Path, truth: Path,
+) -> tuple[list[Frame], tuple[str, ...]]:
+    """
+    Return the labelled frames of a split as in the SegNet tutorial, and notes.
+
+    Raises
+    ------
+    DatasetError
+        If it has images and no labels.
+
+    """
+    shown = {path.name for path in visible(images, '*.png')}
+    labels = sorted(visible(truth, '*.png'))
+    if shown and not labels:
+        raise no_labels(request, len(shown), truth, 'a .png of each image\'s name')
+    frames = [Frame(path.stem, path.stem.split('_')[0], images / path.name, path)
+              for path in labels]
+    return frames, unpaired(sorted(shown - {path.name for path in labels}), [])
 
 
 def idd_lite(request: Request) -> FrameDataset:
@@ -91,15 +112,10 @@ def idd_lite(request: Request) -> FrameDataset:
     root, split = folder_of(request, 'idd_lite'), request.argument
     class_map = request.class_map(IDD_LITE_TO)
     table = id_table(IDD_LITE_IDS, class_map, request.spec)
+    notes: tuple[str, ...] = ()
     if (root / _IMAGES).is_dir():
-        images = sorted(visible(root / _IMAGES / split, '*/*_image.jpg'))
-        frames = []
-        for path in images:
-            drive, stem = path.parent.name, path.name.removesuffix('_image.jpg')
-            label = root / 'gtFine' / split / drive / f'{stem}_label.png'
-            frames.append(Frame(f'{drive}/{stem}', drive, path, label))
-        if not frames:
-            raise no_frames(request, root / _IMAGES / split)
+        frames, notes = of_published_lite(
+            request, root / _IMAGES / split, root / 'gtFine' / split)
     else:
         stems = listed_names(root / 'splits' / 'train.txt')
         if split not in ('train', 'val'):
@@ -108,7 +124,33 @@ def idd_lite(request: Request) -> FrameDataset:
         frames = [frame for frame in pairs(root, stems, drives)
                   if kept_apart(frame.sequence) == (split == 'val')]
     return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad,
-                       class_map=class_map)
+                       notes, class_map)
+
+
+def of_published_lite(
+    request: Request, images: Path, truth: Path,
+) -> tuple[list[Frame], tuple[str, ...]]:
+    """
+    Return the frames of a split of IDD-lite as it is published, and notes.
+
+    Raises
+    ------
+    DatasetError
+        If it has no images or no labels.
+
+    """
+    frames = []
+    for path in sorted(visible(images, '*/*_image.jpg')):
+        drive, stem = path.parent.name, path.name.removesuffix('_image.jpg')
+        frames.append(Frame(f'{drive}/{stem}', drive, path, truth / drive / f'{stem}_label.png'))
+    if not frames:
+        raise no_frames(request, images)
+    labels = {path for path in visible(truth, '*/*_label.png')
+              if not path.name.endswith('_inst_label.png')}
+    if not labels:
+        raise no_labels(request, len(frames), truth, 'DRIVE/*_label.png')
+    bare = sorted(labels - {frame.label for frame in frames})
+    return frames, unpaired([], [str(path.relative_to(truth)) for path in bare])
 
 
 def no_frames(request: Request, folder: Path) -> DatasetError:
@@ -117,6 +159,13 @@ def no_frames(request: Request, folder: Path) -> DatasetError:
     return DatasetError(
         f'{request.spec}: found no image in {folder}; the splits there are '
         f'{", ".join(splits) or "none"}.')
+
+
+def no_labels(request: Request, images: int, folder: Path, expected: str) -> DatasetError:
+    """Return the error of a split that has images, but no labels."""
+    return DatasetError(
+        f'{request.spec}: found {counted(images, "image")}, but no labels in {folder}; expected '
+        f'{expected}.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,9 +286,7 @@ def of_cities(
         if not any(visible(truth, f'*/*_{labels}{end}')):
             kinds = ', '.join(f'*_{labels}{each}' for each in (
                 *(kind.end for kind in masks), end))
-            raise DatasetError(
-                f'{request.spec}: found {len(images)} images, but no labels in {truth}; expected '
-                f'CITY/ with one of {kinds}.')
+            raise no_labels(request, len(images), truth, f'CITY/ with one of {kinds}')
     frames = []
     for path in images:
         city, stem = path.parent.name, path.name.split(f'_{_IMAGES}')[0]
