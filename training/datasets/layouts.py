@@ -14,12 +14,12 @@ import numpy as np
 
 from training.datasets.base import (
     VOID, DatasetError, FrameDataset, Pixels, SizeError, UnreadableError, counted,
-    data_root,
 )
 from training.datasets.classes import ClassMap, id_table
 from training.datasets.files import FileDataset, Frame, FrameReader, IdMasks, picture_of
 from training.datasets.images import read_bytes, turned
 from training.datasets.own import unpaired, visible
+from training.datasets.roots import folder_of
 from training.datasets.selection import kept_apart, listed_names, select
 from training.datasets.shapes import fill_polygon
 from training.datasets.spec import Request
@@ -29,26 +29,6 @@ from training.datasets.tables import (
 )
 
 _IMAGES = 'leftImg8bit'
-
-
-def folder_of(request: Request, name: str) -> Path:
-    """
-    Return the folder of ``path=``, or the one of that name in the data folder.
-
-    Raises
-    ------
-    DatasetError
-        If it is not there.
-
-    """
-    if (named := request.option_path('path')) is not None:
-        return named
-    root = data_root(request.root) / name
-    if not root.is_dir():
-        raise DatasetError(
-            f'{request.spec}: found no folder {root}; put the data set there, or say where it is '
-            f'with {request.kind}:{request.argument},path=FOLDER.')
-    return root
 
 
 def pairs(root: Path, stems: list[str], sequences: list[str]) -> list[Frame]:
@@ -66,17 +46,27 @@ def camvid(request: Request) -> FrameDataset:
     split has seen: report it apart.
 
     """
-    root, split = folder_of(request, 'camvid'), request.argument
+    root, split = folder_of(request), request.argument
     notes: tuple[str, ...] = ()
     if any((root / name).is_dir() for name in (f'{split}annot', split)):
         frames, notes = of_segnet(request, root / split, root / f'{split}annot')
     else:
-        stems = listed_names(root / 'splits' / f'{split}.txt')
+        listed = root / 'splits' / f'{split}.txt'
+        if not listed.is_file():
+            raise DatasetError(f'{request.spec}: found no split {split!r} in {root}; the splits '
+                               f'there are {", ".join(splits_of_camvid(root)) or "none"}.')
+        stems = listed_names(listed)
         frames = pairs(root, stems, [stem.split('_')[0] for stem in stems])
     class_map = request.class_map(CAMVID_TO)
     table = id_table(CAMVID_IDS, class_map, request.spec)
     return FileDataset(str(root), select(frames, request), IdMasks(table), request.on_bad,
                        notes, class_map)
+
+
+def splits_of_camvid(root: Path) -> list[str]:
+    """Return the splits that a folder holds in one layout or the other."""
+    return sorted({*(path.stem for path in visible(root / 'splits', '*.txt')),
+                   *(path.name.removesuffix('annot') for path in visible(root, '*annot'))})
 
 
 def of_segnet(
@@ -109,7 +99,7 @@ def idd_lite(request: Request) -> FrameDataset:
     (``leftImg8bit`` and ``gtFine``) the splits are the publisher's.
 
     """
-    root, split = folder_of(request, 'idd_lite'), request.argument
+    root, split = folder_of(request), request.argument
     class_map = request.class_map(IDD_LITE_TO)
     table = id_table(IDD_LITE_IDS, class_map, request.spec)
     notes: tuple[str, ...] = ()
@@ -300,7 +290,7 @@ def of_cities(
 def cityscapes(request: Request) -> FrameDataset:
     """Open a split of Cityscapes (Cordts et al. 2016) as it is downloaded."""
     return of_cities(
-        request, folder_of(request, 'cityscapes'),
+        request, folder_of(request),
         (LabelFiles('_labelIds.png', CITYSCAPES_IDS),
          LabelFiles('_labelTrainIds.png', CITYSCAPES_TRAIN_IDS)), CITYSCAPES_TO,
         # Its id is -1: what is under a number plate stays.
@@ -316,7 +306,7 @@ def idd(request: Request) -> FrameDataset:
 
     """
     return of_cities(
-        request, folder_of(request, 'idd'),
+        request, folder_of(request),
         (LabelFiles('_labelids.png', IDD_IDS), LabelFiles('_labellevel3Ids.png', IDD_LEVEL3_IDS),
          LabelFiles('_labelcsTrainIds.png', CITYSCAPES_TRAIN_IDS)),
         {name: {**CITYSCAPES_TO[name], **table} for name, table in IDD_TO.items()})
