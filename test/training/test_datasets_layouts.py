@@ -162,6 +162,17 @@ def test_the_folder_of_labels_may_be_a_path(tmp_path: Path, folder: str, labels:
     assert only_labels(open_dataset(spec, tmp_path)) == [[1, VOID]]
 
 
+@pytest.mark.parametrize('line', [
+    'ulm/ulm_0_2', 'ulm_0_2', 'ulm/ulm_0_2_leftImg8bit.png', 'ulm_0_2_leftImg8bit'])
+def test_split_files_may_name_images_as_they_are(tmp_path: Path, line: str) -> None:
+    for stem in ('ulm_0_1', 'ulm_0_2'):
+        city_image(tmp_path / 'cityscapes', 'train', 'ulm', stem, (1, 1))
+        city_ids(tmp_path / 'cityscapes', 'train', 'ulm', stem, 'labelIds', [[7]])
+    (tmp_path / 'mine.txt').write_text(f'{line}\n')
+    dataset = open_dataset('cityscapes:train,split=mine.txt', tmp_path)
+    assert [dataset.name(index) for index in range(len(dataset))] == ['ulm/ulm_0_2']
+
+
 @pytest.mark.parametrize(('spec', 'image', 'label'), [
     ('cityscapes:train', 'leftImg8bit/train/a/a_1_leftImg8bit.png',
      'gtFine/train/a/a_1_gtFine_labelIds.png'),

@@ -67,11 +67,19 @@ def without_suffix(name: str) -> str:
     return str(path.with_suffix('') if known else path)
 
 
+def _names_of(frame: Frame) -> set[PurePosixPath]:
+    """Return a frame's name and, where that is only part of it, its image's."""
+    name = PurePosixPath(frame.name)
+    return {name} if frame.image is None else {name, name.with_name(frame.image.stem)}
+
+
 def _of_list(frames: list[Frame], path: Path) -> list[Frame]:
-    by_name = {frame.name: frame for frame in frames}
+    by_name: dict[str, Frame] = {}
     by_stem: dict[str, list[Frame]] = {}
     for frame in frames:
-        by_stem.setdefault(PurePosixPath(frame.name).name, []).append(frame)
+        for each in _names_of(frame):
+            by_name[str(each)] = frame
+            by_stem.setdefault(each.name, []).append(frame)
     chosen: dict[str, Frame] = {}
     unknown: list[str] = []
     ambiguous: list[str] = []
