@@ -401,6 +401,10 @@ def test_users_own_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r'2 colours; write one, starting from '
                                            r'{"1,2,3": "\?", "4,5,6": "\?"}'):
         guess(tmp_path / 'colours')
+    # VOC's first classes have colours of CamVid's.
+    write_colours(tmp_path / 'colours' / 'a.png', [[(0, 0, 0), (128, 0, 0)]])
+    with pytest.raises(DatasetError, match='no known palette has their 2 colours'):
+        guess(tmp_path / 'colours')
     write_image(tmp_path / 'camera' / 'IMG_1.JPG', (1, 1))  # as cameras write it
     write_ids(tmp_path / 'camera' / 'IMG_1.png', [[1]])
     assert guess(tmp_path / 'camera').specs == (f'ids:{tmp_path / "camera"}',)

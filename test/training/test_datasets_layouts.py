@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written_datasets import write_ids, write_image, write_json
+from written_datasets import write_colours, write_ids, write_image, write_json
 
 from training.datasets import (
     TAXONOMIES, VOID, DatasetError, FrameDataset, Taxonomy, UnknownClassError, UnreadableError,
@@ -16,7 +16,8 @@ from training.datasets.base import SizeError
 from training.datasets.guess import guess
 from training.datasets.opening import open_frames
 from training.datasets.tables import (
-    CITYSCAPES_IDS, CITYSCAPES_TO, CITYSCAPES_TRAIN_IDS, IDD_IDS, IDD_LEVEL3_IDS, IDD_TO,
+    CAMVID32_TO, CITYSCAPES_IDS, CITYSCAPES_TO, CITYSCAPES_TRAIN_IDS, IDD_IDS, IDD_LEVEL3_IDS,
+    IDD_TO, PALETTES,
 )
 
 CITYSCAPES19 = TAXONOMIES['cityscapes19']
@@ -348,6 +349,21 @@ def test_camvid_without_labels_or_images(tmp_path: Path) -> None:
         open_dataset('camvid:test', tmp_path)
 
 
+@pytest.mark.parametrize(('taxonomy', 'expected'), [
+    ('road', [1, 1, 2, 3, 0, VOID]), ('camvid11', [3, 3, 4, 8, 6, VOID]),
+    ('cityscapes19', [0, 0, VOID, VOID, 6, VOID])])
+def test_camvid_as_first_published(tmp_path: Path, taxonomy: str, expected: list[int]) -> None:
+    write_image(tmp_path / 'camvid/701_StillsRaw_full/0001TP_006690.png', (1, 6))
+    # Road, LaneMkgsDriv, RoadShoulder | Truck_Bus, TrafficLight, Void
+    write_colours(tmp_path / 'camvid/LabeledApproved_full/0001TP_006690_L.png', [[
+        (128, 64, 128), (128, 0, 192), (128, 128, 192), (192, 128, 192), (0, 64, 64), (0, 0, 0)]])
+    spec = ('masks:camvid,images=camvid/701_StillsRaw_full,labels=camvid/LabeledApproved_full,'
+            'suffix=_L,palette=camvid32')
+    dataset = open_dataset(spec, tmp_path, TAXONOMIES[taxonomy])
+    assert dataset.sequence(0) == '0001TP'
+    assert only_labels(dataset) == [expected]
+
+
 # -- folders ------------------------------------------------------------------------------------
 
 
@@ -399,6 +415,14 @@ def test_tables_know_every_class_in_every_taxonomy(
     assert set(tables) == set(TAXONOMIES)
     for name, table in tables.items():
         assert set(ids.values()) - {'void'} <= set(table)
+        assert set(table.values()) <= {*TAXONOMIES[name].classes, 'void'}
+
+
+def test_the_32_classes_of_camvid_are_known_in_every_taxonomy() -> None:
+    palette = PALETTES['camvid32']
+    assert len(palette) == len(set(palette.values())) == 32
+    for name, table in CAMVID32_TO.items():
+        assert set(table) == set(palette.values())
         assert set(table.values()) <= {*TAXONOMIES[name].classes, 'void'}
 
 

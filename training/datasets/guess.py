@@ -27,6 +27,9 @@ NEEDED = """\
   masks             images/ and labels/ (or masks/), or image and .png of one name in one folder
   COCO              a .json file with "images", "annotations" and "categories\""""
 
+#: Palettes that masks are taken for by their colours; CamVid's are those of VOC's classes, too.
+GUESSED = ('bisenetv2_tf2', 'cityscapes')
+
 _LOOKED_AT = 8
 
 
@@ -144,7 +147,8 @@ def of_masks(path: Path) -> Guess | None:
     merged = any(table and len(shown[each]) < len(np.unique(stored[each]))
                  for each, table in tables.items())
     whole: set[Colour] = set().union(*tables.values())
-    for name, palette in PALETTES.items():
+    for name in GUESSED:
+        palette = PALETTES[name]
         evident = not numbers or len(colours) > 1 or whole <= palette.keys()
         if colours <= palette.keys() and evident and not merged:
             return Guess((f'masks:{path},palette={name}',), f'the colours are those of {name}')

@@ -20,6 +20,49 @@ CAMVID_TO = {
         'car': 'car', 'pedestrian': 'person', 'bicyclist': 'void'},
 }
 
+#: CamVid as it was first published (label_colors.txt): class, colour, class in ``camvid11``
+#: (grouped as the SegNet tutorial does), class in ``cityscapes19``.
+_CAMVID32 = (
+    ('Animal', (64, 128, 64), 'pedestrian', 'void'),
+    ('Archway', (192, 0, 128), 'building', 'void'),
+    ('Bicyclist', (0, 128, 192), 'bicyclist', 'void'),
+    ('Bridge', (0, 128, 64), 'building', 'void'),
+    ('Building', (128, 0, 0), 'building', 'building'),
+    ('Car', (64, 0, 128), 'car', 'car'),
+    ('CartLuggagePram', (64, 0, 192), 'pedestrian', 'void'),
+    ('Child', (192, 128, 64), 'pedestrian', 'person'),
+    ('Column_Pole', (192, 192, 128), 'pole', 'pole'),
+    ('Fence', (64, 64, 128), 'fence', 'fence'),
+    ('LaneMkgsDriv', (128, 0, 192), 'road', 'road'),
+    ('LaneMkgsNonDriv', (192, 0, 64), 'road', 'void'),
+    ('Misc_Text', (128, 128, 64), 'sign', 'void'),
+    ('MotorcycleScooter', (192, 0, 192), 'bicyclist', 'void'),
+    ('OtherMoving', (128, 64, 64), 'car', 'void'),
+    ('ParkingBlock', (64, 192, 128), 'pavement', 'void'),
+    ('Pedestrian', (64, 64, 0), 'pedestrian', 'person'),
+    ('Road', (128, 64, 128), 'road', 'road'),
+    ('RoadShoulder', (128, 128, 192), 'pavement', 'void'),
+    ('SUVPickupTruck', (64, 128, 192), 'car', 'car'),
+    ('Sidewalk', (0, 0, 192), 'pavement', 'sidewalk'),
+    ('SignSymbol', (192, 128, 128), 'sign', 'void'),
+    ('Sky', (128, 128, 128), 'sky', 'sky'),
+    ('TrafficCone', (0, 0, 64), 'pole', 'void'),
+    ('TrafficLight', (0, 64, 64), 'sign', 'traffic light'),
+    ('Train', (192, 64, 128), 'car', 'train'),
+    ('Tree', (128, 128, 0), 'tree', 'vegetation'),
+    ('Truck_Bus', (192, 128, 192), 'car', 'void'),
+    ('Tunnel', (64, 0, 64), 'building', 'void'),
+    ('VegetationMisc', (192, 192, 0), 'tree', 'void'),
+    ('Void', (0, 0, 0), 'void', 'void'),
+    ('Wall', (64, 192, 0), 'building', 'wall'),
+)
+
+CAMVID32_TO = {
+    'road': {row[0]: CAMVID_TO['road'].get(row[2], 'void') for row in _CAMVID32},
+    'camvid11': {row[0]: row[2] for row in _CAMVID32},
+    'cityscapes19': {row[0]: row[3] for row in _CAMVID32},
+}
+
 #: IDD-lite (Varma et al. 2019).
 IDD_LITE_IDS = {
     **dict(enumerate(('drivable', 'non-drivable', 'living things', 'vehicles',
@@ -166,7 +209,8 @@ PALETTES = {
     # Poles and pole groups share a colour, and so do cars and number plates; what is black is
     # unlabelled in one way or another.
     'cityscapes': {row[2]: row[1] for row in reversed(_CITYSCAPES)},
+    'camvid32': {row[1]: row[0] for row in _CAMVID32},
 }
 
 #: What the classes of a named palette become.
-PALETTES_TO = {'cityscapes': CITYSCAPES_TO}
+PALETTES_TO = {'cityscapes': CITYSCAPES_TO, 'camvid32': CAMVID32_TO}
