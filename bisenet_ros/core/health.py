@@ -61,9 +61,11 @@ PAUSE_S = 1.0
 #: After its first frame a camera of half a frame a second has this long for the second.
 SLOWEST_S = 5.0
 
-#: Faults are judged over so many frames at least, or so many reports: else those of a slow camera
-#: would come and go with every report.
-JUDGED_FRAMES, JUDGED_REPORTS = 3, 10
+OUTCOMES = 'published', 'failed', 'malformed'
+
+#: Faults are judged by so many frames at least, if they are of the last so many reports: else
+#: those of a slow camera would come and go with every report.
+JUDGED_FRAMES, JUDGED_REPORTS = 2, 10
 
 #: An older stamp is of another clock (a bag, a simulation): its age means nothing.
 MAX_AGE_S = 3600.0
@@ -229,7 +231,8 @@ class StreamHealth:
         self._latency, self._invoke, self._age = Percentiles(), Percentiles(), Percentiles()
         self._last_arrival_s: float | None = None
         self._arrival_intervals = collections.deque[float](maxlen=9)
-        self._recent = collections.deque[dict[str, int]](maxlen=JUDGED_REPORTS)
+        self._outcomes = collections.deque[tuple[str, int]](maxlen=JUDGED_FRAMES)
+        self._reports = 0
         self._foreign_age_s: float | None = None  # of the last stamp that is of another clock
         self._last_fault = ''
         self._timed_on = ('', '')  # device and model that the times are of
@@ -271,15 +274,13 @@ class StreamHealth:
     def malformed(self, reason: str) -> None:
         """Count a message that was no image."""
         with self._lock:
-            self._counts['malformed'] += 1
-            self._ended += 1
+            self._end('malformed')
             self._last_fault = reason
 
     def failed(self, reason: str) -> None:
         """Count a frame on which inference or publishing failed."""
         with self._lock:
-            self._counts['failed'] += 1
-            self._ended += 1
+            self._end('failed')
             self._last_fault = reason
 
     def published(self, latency_s: float, invoke_s: float | None, age_s: float | None) -> None:
@@ -291,8 +292,7 @@ class StreamHealth:
 
         """
         with self._lock:
-            self._counts['published'] += 1
-            self._ended += 1
+            self._end('published')
             self._latency.add(latency_s)
             if invoke_s is not None:
                 self._invoke.add(invoke_s)
@@ -304,6 +304,11 @@ class StreamHealth:
             else:
                 self._age.clear()
                 self._foreign_age_s = age_s
+
+    def _end(self, outcome: str) -> None:
+        self._counts[outcome] += 1
+        self._ended += 1
+        self._outcomes.append((outcome, self._reports))
 
     @property
     def counts(self) -> Counts:
@@ -318,7 +323,7 @@ class StreamHealth:
             self._gaps = StreamGaps()
             self._gaps.missing = missing
             self._last_arrival_s = None
-            self._recent.clear()
+            self._outcomes.clear()
             self._foreign_age_s = None
 
     def reports(self, now_s: float, context: StreamContext) -> tuple[Report, Report]:
@@ -345,8 +350,8 @@ class StreamHealth:
             delta = {key: current.get(key, 0) - self._before.get(key, 0)
                      for key in (*COUNTS, 'missing')}
             self._before, self._before_s = current, now_s
-            self._recent.append(delta)
-            judged = self._judged()
+            self._reports += 1
+            judged = self._judged(delta)
             silent_s = (now_s - self._last_arrival_s
                         if self._last_arrival_s is not None else context.subscribed_for_s)
             heard = self._input(current, delta, judged, elapsed_s, silent_s, context)
@@ -354,18 +359,17 @@ class StreamHealth:
                 current, delta, judged, elapsed_s, self._stalled_s(now_s, current), heard.level,
                 context)
 
-    def _judged(self) -> dict[str, int]:
-        """Return what happened to the last ``JUDGED_FRAMES`` frames, in whole reports."""
-        judged: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        for delta in reversed(self._recent):
-            for key in COUNTS:
-                judged[key] += delta[key]
-            if judged['received'] >= JUDGED_FRAMES:
-                break
+    def _judged(self, delta: dict[str, int]) -> collections.Counter[str]:
+        """Return what became of the frames since the last report, of few of those before, too."""
+        judged = collections.Counter({outcome: delta[outcome] for outcome in OUTCOMES})
+        if judged.total() < JUDGED_FRAMES:
+            return collections.Counter(
+                outcome for outcome, report in self._outcomes
+                if self._reports - report <= JUDGED_REPORTS)
         return judged
 
     def _input(
-        self, current: dict[str, int], delta: dict[str, int], judged: dict[str, int],
+        self, current: dict[str, int], delta: dict[str, int], judged: collections.Counter[str],
         elapsed_s: float | None, silent_s: float, context: StreamContext,
     ) -> Report:
         level, message = Level.OK, 'receiving'
@@ -383,7 +387,7 @@ class StreamHealth:
         elif not delta['received'] and self._last_arrival_s is None:  # of a slow camera
             message = 'waiting for the first frame'
         elif judged['malformed']:
-            everything = judged['malformed'] >= judged['received']
+            everything = not judged['published'] and not judged['failed']
             level = Level.ERROR if everything else Level.WARN
             message = f'{judged["malformed"]} malformed frames: {self._last_fault}'
         elif context.input_doubt:
@@ -427,7 +431,7 @@ class StreamHealth:
         return now_s - self._stalled_since_s
 
     def _inference(
-        self, current: dict[str, int], delta: dict[str, int], judged: dict[str, int],
+        self, current: dict[str, int], delta: dict[str, int], judged: collections.Counter[str],
         elapsed_s: float | None, stalled_s: float, input_level: Level, context: StreamContext,
     ) -> Report:
         if self._timed_on != (context.device, context.model):

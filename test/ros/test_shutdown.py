@@ -93,7 +93,7 @@ def test_active_under_load(start, peer):
 
 def test_while_it_starts(start):
     """From the moment that ``main`` holds the signals: before, during and after configuring."""
-    for delay_s, numbers in zip((0.0, 0.05, 0.15, 0.4), SIGNALS, strict=True):
+    for delay_s, numbers in zip((0.0, 0.05, 0.15, 0.4, 0.1), SIGNALS, strict=True):
         node = start()
         deadline_s = time.monotonic() + PATIENCE_S
         while not holds_signals(node.process):
