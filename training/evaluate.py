@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         prog='python -m training.evaluate',
         description='Score models on data sets, whole and by drive, and against each other.')
     parser.add_argument('--model', required=True, metavar='FILE[@DEVICE]',
-                        help='a .tflite or .keras file')
+                        help='a .tflite or .keras file, or the name of a shipped model '
+                             '(road_128x256)')
     parser.add_argument('--against', nargs='+', default=[], metavar='FILE[@DEVICE]',
                         help='more models for the same frames, compared with the first')
     parser.add_argument('--on', nargs='+', required=True, metavar='SET',

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bisenet_ros.core.contract import Rgb, palette, read_class_list
 from bisenet_ros.core.errors import ModelError
 from bisenet_ros.core.postprocess import Wanted
-from bisenet_ros.core.segmenter import Segmenter
+from bisenet_ros.core.segmenter import model_path, Segmenter
 from training.augment import whole_view
 from training.metrics import decision_from_logits
 
@@ -215,13 +215,34 @@ def _keras_classes(
 
 
 def parse_model(text: str, device: str) -> tuple[Path, str]:
-    """Return file and device of ``FILE`` or ``FILE@DEVICE``."""
+    """
+    Return file and device of ``FILE`` or ``FILE@DEVICE``.
+
+    Raises
+    ------
+    ModelError
+        As ``bisenet_ros.core.segmenter.model_path``, which takes a shipped model's bare name too.
+
+    """
+    file, named = _apart(text)
+    return model_path(file), device if named is None else named
+
+
+def _apart(text: str) -> tuple[str, str | None]:
+    """Return a model's name and what follows its ``@``; None where no device does."""
     if found := _DEVICE.fullmatch(text):
-        return Path(found[1]), found[2]
+        return found[1], found[2]
     file, at, other = text.rpartition('@')
-    if at and Path(file).is_file() and not Path(text).exists():
-        return Path(file), other  # of no known name: opening the device says which there are
-    return Path(text), device
+    if at and _is_model(file) and not _is_model(text):
+        return file, other  # of no known name: opening the device says which there are
+    return text, None
+
+
+def _is_model(text: str) -> bool:
+    try:
+        return model_path(text).is_file()
+    except (ModelError, OSError):
+        return False
 
 
 def open_predictor(
@@ -247,7 +268,7 @@ def open_predictor(
     """
     path, device = parse_model(text, device)
     if path.suffix == '.keras':
-        if path != Path(text):
+        if _apart(text)[1] is not None:
             raise ModelError(
                 f'{text}: found the device {device} behind a .keras file, expected none: Keras '
                 f'runs it in float, where it runs itself; leave @{device} away, or give a '

@@ -19,7 +19,9 @@ pytest.importorskip('ai_edge_litert', reason='ai-edge-litert is not installed: n
 
 from tflite_models import Toy
 
+from bisenet_ros.core.contract import file_sha256
 from bisenet_ros.core.output_files import check_writable
+from bisenet_ros.core.segmenter import SHIPPED_MODEL
 from training import evaluate
 from training.class_matching import match
 from training.datasets import DatasetError, Tolerant
@@ -535,6 +537,24 @@ def test_third_party_model_is_scored_on_road_alone(
                           '--on', 'synthetic:1']) == 0
     out = capsys.readouterr().out
     assert 'scored as background, road' in out and 'no confidence' in out
+
+
+def test_a_shipped_model_is_scored_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores = tmp_path / 'a.json'
+    assert evaluate.main(['--model', 'road_128x256', '--on', 'synthetic:1',
+                          '--json', str(scores)]) == 0
+    [(name, told)] = json.loads(scores.read_text())['models'].items()
+    assert name == 'road_128x256.tflite'
+    assert told['sha256'] == file_sha256(SHIPPED_MODEL.with_name(name))
+
+    monkeypatch.setenv('HOME', str(tmp_path))
+    Toy().save(tmp_path)
+    assert evaluate.main(['--model', '~/toy.tflite', '--on', 'synthetic:1',
+                          '--json', str(tmp_path / 'toy.json')]) == 1
+    assert 'a file that this command reads' in capsys.readouterr().err
+    assert evaluate.main(['--model', '~/toy.tflite', '--on', 'synthetic:1']) == 0
 
 
 def test_names_that_are_no_utf_8_cost_no_page(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bisenet_ros.core.errors import DeviceError, ModelError
+from bisenet_ros.core.segmenter import SHIPPED_MODEL
 from training.predictors import COLORS_RGB, class_colors, open_predictor, parse_model
 
 
@@ -42,3 +43,15 @@ def test_every_class_has_a_colour_of_its_own(names: tuple[str, ...]) -> None:
     assert len(set(found)) == len(found) == len(names)
     for name, color in zip(names, found, strict=True):
         assert (color == COLORS_RGB[name]) if name in COLORS_RGB else color != (0, 0, 0)
+
+
+def test_names_of_models_are_those_that_robots_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shipped = SHIPPED_MODEL.with_name('road_128x256.tflite')
+    assert parse_model('road_128x256', 'cpu') == (shipped, 'cpu')
+    assert parse_model('road_128x256@gpu', 'cpu') == (shipped, 'gpu')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert parse_model('~/x.tflite@usb', 'cpu') == (tmp_path / 'x.tflite', 'usb')
+    with pytest.raises(ModelError, match=r'road_1x1: found no such file, expected the path'):
+        parse_model('road_1x1', 'cpu')
