@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,15 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core.contract import Rgb, palette, read_class_list
-from bisenet_ros.core.errors import ModelError
+from bisenet_ros.core.errors import DeviceError, ModelError
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import model_path, Segmenter
+from bisenet_ros.core.supervisor import SupervisedEngine
 from training.augment import whole_view
 from training.metrics import decision_from_logits
 
 #: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
 COLORS_RGB = {'background': (0, 0, 0), 'road': (128, 64, 128), 'ground': (244, 35, 232),
               'movable': (0, 0, 142)}
+
+#: As long as a device may take to open and run its first frame, and more.
+DEVICE_WAIT_S = 60.0
 
 _DEVICE = re.compile(r'(.+)@((?:auto|cpu|usb|pci)(?::\d+)?)')
 
@@ -79,6 +84,8 @@ class TflitePredictor:
     """
     Run a ``.tflite`` as a robot would.
 
+    With ``auto``, the first frame waits until the device serves or was refused.
+
     Parameters
     ----------
     model : Path
@@ -90,7 +97,7 @@ class TflitePredictor:
     Raises
     ------
     ModelError, DeviceError
-        As ``Segmenter.load``.
+        As ``Segmenter.load``; or if ``auto`` does not decide itself in time.
 
     """
 
@@ -102,17 +109,37 @@ class TflitePredictor:
         told = contract.provenance.get('datasets')
         self.trained_on = tuple(map(str, told)) if isinstance(told, list) else ()
         self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
+        self._served_by: dict[str, None] = {}
+        if device == 'auto':
+            _await_device(model, self._segmenter)
 
     @property
     def description(self) -> str:
         height, width = self._segmenter.contract.input_hw
-        return f'TFLite, {height}x{width}, on {self._segmenter.device_status.device}'
+        where = self._served_by or (self._segmenter.device_status.device,)
+        return f'TFLite, {height}x{width}, on {" and ".join(where)}'
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
         result = self._segmenter.segment(rgb, wanted=self._wanted)
+        self._served_by[self._segmenter.device_status.device] = None
         if result.labels is None:
             raise ModelError('the segmenter returned no labels; this is a bug.')
         return Prediction(result.labels, result.confidence)
+
+
+def _await_device(model: Path, segmenter: Segmenter) -> None:
+    """Wait until the device that the CPU stands in for serves, or a reason is known why not."""
+    if not isinstance(segmenter.engine, SupervisedEngine):
+        return
+    deadline = time.monotonic() + DEVICE_WAIT_S
+    while (status := segmenter.device_status).device == 'cpu' and not status.problem:
+        if time.monotonic() > deadline:
+            segmenter.close()
+            raise DeviceError(
+                f'{model}: the device of auto neither served nor failed within '
+                f'{DEVICE_WAIT_S:.0f} s, and the CPU would be scored in its place; name the '
+                'device: cpu, usb or pci.')
+        time.sleep(0.02)
 
 
 class KerasPredictor:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from bisenet_ros.core.errors import DeviceError, ModelError
-from bisenet_ros.core.segmenter import SHIPPED_MODEL
+from bisenet_ros.core.segmenter import Segmenter, SHIPPED_MODEL
+from bisenet_ros.core.supervisor import Device, SupervisedEngine
+from training import predictors
 from training.predictors import COLORS_RGB, class_colors, open_predictor, parse_model
 
 
@@ -55,3 +63,95 @@ def test_names_of_models_are_those_that_robots_take(
     assert parse_model('~/x.tflite@usb', 'cpu') == (tmp_path / 'x.tflite', 'usb')
     with pytest.raises(ModelError, match=r'road_1x1: found no such file, expected the path'):
         parse_model('road_1x1', 'cpu')
+
+
+# -- a device with the CPU in its place --------------------------------------------------------
+
+FRAME = np.zeros((32, 64, 3), np.uint8)
+
+
+class Stick:
+    """A device that is the CPU by another name, until it is pulled out."""
+
+    device, fault, timeout_s = 'usb:0', '', 2.0
+
+    def __init__(self, cpu: Any) -> None:
+        self._cpu, self.input, self.output = cpu, cpu.input, cpu.output
+
+    def run(self, image: Any) -> Any:
+        if self.fault:
+            raise DeviceError(self.fault)
+        return self._cpu.run(image)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def on_auto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., predictors.TflitePredictor]:
+    """Open a tiny model whose device is what a callable makes of the CPU's engine."""
+    from tflite_models import Toy
+
+    from bisenet_ros.core.engines import Model, open_engine, Placing
+    model = Toy().save(tmp_path)
+
+    def make(device_of: Callable[[Any], Device]) -> predictors.TflitePredictor:
+        def opener(model: Model, placing: Placing, stop: threading.Event | None) -> Any:
+            cpu, contract, _ = open_engine(model, placing, stop)
+            return SupervisedEngine('auto', lambda stop: device_of(cpu), cpu), contract, []
+
+        monkeypatch.setattr(
+            Segmenter, 'load', functools.partial(Segmenter.load, opener=opener))
+        return predictors.TflitePredictor(model, 'auto')
+
+    return make
+
+
+def test_auto_waits_for_its_device(on_auto: Callable[..., Any]) -> None:
+    def slow(cpu: Any) -> Stick:
+        time.sleep(0.2)
+        return Stick(cpu)
+
+    predictor = on_auto(slow)
+    assert predictor.description == 'TFLite, 32x64, on usb:0'
+    predictor(FRAME)
+    assert predictor.description == 'TFLite, 32x64, on usb:0'
+
+
+def test_auto_goes_on_without_a_device_that_was_refused(on_auto: Callable[..., Any]) -> None:
+    def refused(cpu: Any) -> Stick:
+        raise DeviceError('usb:0: its labels differ.')
+
+    predictor = on_auto(refused)
+    predictor(FRAME)
+    assert predictor.description == 'TFLite, 32x64, on cpu'
+
+
+def test_all_that_served_is_told(on_auto: Callable[..., Any]) -> None:
+    sticks: list[Stick] = []
+
+    def stick(cpu: Any) -> Stick:
+        if sticks:
+            raise DeviceError('usb:0: it is gone.')
+        sticks.append(Stick(cpu))
+        return sticks[0]
+
+    predictor = on_auto(stick)
+    predictor(FRAME)
+    sticks[0].fault = 'usb:0: it is gone.'
+    predictor(FRAME)
+    assert predictor.description == 'TFLite, 32x64, on usb:0 and cpu'
+
+
+def test_auto_waits_no_longer_than_a_device_may_take(
+    on_auto: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def silent(cpu: Any) -> Stick:
+        time.sleep(0.5)
+        return Stick(cpu)
+
+    monkeypatch.setattr(predictors, 'DEVICE_WAIT_S', 0.1)
+    with pytest.raises(DeviceError, match='name the device: cpu, usb or pci'):
+        on_auto(silent)
