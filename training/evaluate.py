@@ -165,7 +165,8 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         sets.append(scores)
         pictures.append(_pictures(scores, dataset, predictors, matching, colors, named))
     infos = tuple(
-        ModelInfo(name, predictor.description, file_sha256(parse_model(text, '')[0]))
+        ModelInfo(name, predictor.description, file_sha256(parse_model(text, '')[0]),
+                  predictor.notes)
         for name, text, predictor in zip(named, texts, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
                   matching.names, colors, tuple(sets), tuple(pictures))

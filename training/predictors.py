@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from bisenet_ros.core.contract import Rgb, palette, read_class_list
 from bisenet_ros.core.errors import DeviceError, ModelError
+from bisenet_ros.core.health import Level
 from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import model_path, Segmenter
 from bisenet_ros.core.supervisor import SupervisedEngine
@@ -63,6 +65,11 @@ class Predictor(Protocol):
         ...
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong so far without ending the scores, for a report."""
+        ...
+
+    @property
     def trained_on(self) -> tuple[str, ...]:
         """Names of the data sets that it was trained on, as far as anything tells."""
         ...
@@ -84,7 +91,8 @@ class TflitePredictor:
     """
     Run a ``.tflite`` as a robot would.
 
-    With ``auto``, the first frame waits until the device serves or was refused.
+    With ``auto``, the first frame waits until the device serves or was refused. What the
+    segmenter warns of is printed on stderr, each once, and kept in ``notes``.
 
     Parameters
     ----------
@@ -109,9 +117,12 @@ class TflitePredictor:
         told = contract.provenance.get('datasets')
         self.trained_on = tuple(map(str, told)) if isinstance(told, list) else ()
         self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
+        self.notes: tuple[str, ...] = ()
+        self._name = model.name
         self._served_by: dict[str, None] = {}
         if device == 'auto':
             _await_device(model, self._segmenter)
+        self._note_warnings()
 
     @property
     def description(self) -> str:
@@ -122,9 +133,16 @@ class TflitePredictor:
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
         result = self._segmenter.segment(rgb, wanted=self._wanted)
         self._served_by[self._segmenter.device_status.device] = None
+        self._note_warnings()
         if result.labels is None:
             raise ModelError('the segmenter returned no labels; this is a bug.')
         return Prediction(result.labels, result.confidence)
+
+    def _note_warnings(self) -> None:
+        for event in self._segmenter.take_events():
+            if event.level >= Level.WARN and event.text not in self.notes:
+                self.notes += (event.text,)
+                print(f'{self._name}: {event.text}', file=sys.stderr)
 
 
 def _await_device(model: Path, segmenter: Segmenter) -> None:
@@ -181,6 +199,7 @@ class KerasPredictor:
             raise ModelError(
                 f'{model}: found input {shapes[0]} and output {shapes[1]}, expected an image of '
                 'one size to logits; give a deployable model, such as best.keras of a run.')
+        self.notes = ()
         self._network = network
         self._input_hw = tuple(network.input_shape[1:3])
         self.class_names, self.class_colors_rgb = _keras_classes(

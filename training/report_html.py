@@ -39,11 +39,12 @@ figcaption { color: #555; font-size: .8rem; }
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """A model of a report: ``name`` is unique among them."""
+    """A model of a report: ``name`` is unique among them; ``notes`` tell what went wrong."""
 
     name: str
     description: str
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,8 @@ def page(report: Report) -> str:
         _table(('model', 'runs as', 'sha256'), [
             (model.name, model.description, model.sha256[:16]) for model in report.models],
             text_columns=(0, 1, 2)),
+        *(f'<p class="note">{_text(model.name)}: {_text(note)}</p>'
+          for model in report.models for note in model.notes),
         '<p>classes:', *(
             f'{_swatch(color)}{_text(name)}' for name, color
             in zip(report.names, report.colors_rgb, strict=True)), '</p>',

@@ -22,7 +22,8 @@ def document(report: Report) -> dict[str, Any]:
     """
     return {
         'schema': SCHEMA, 'command': report.command, 'commit': report.commit,
-        'models': {model.name: {'runs_as': model.description, 'sha256': model.sha256}
+        'models': {model.name: {'runs_as': model.description, 'sha256': model.sha256,
+                                'notes': list(model.notes)}
                    for model in report.models},
         'classes': list(report.names),
         'sets': {scores.spec: _set(report, scores) for scores in report.sets}}

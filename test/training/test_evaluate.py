@@ -20,8 +20,10 @@ pytest.importorskip('ai_edge_litert', reason='ai-edge-litert is not installed: n
 from tflite_models import Toy
 
 from bisenet_ros.core.contract import file_sha256
+from bisenet_ros.core.health import Level
 from bisenet_ros.core.output_files import check_writable
-from bisenet_ros.core.segmenter import SHIPPED_MODEL
+from bisenet_ros.core.segmenter import Segmenter, SHIPPED_MODEL
+from bisenet_ros.core.supervisor import Event
 from training import evaluate
 from training.class_matching import match
 from training.datasets import DatasetError, Tolerant
@@ -555,6 +557,20 @@ def test_a_shipped_model_is_scored_by_its_name(
                           '--json', str(tmp_path / 'toy.json')]) == 1
     assert 'a file that this command reads' in capsys.readouterr().err
     assert evaluate.main(['--model', '~/toy.tflite', '--on', 'synthetic:1']) == 0
+
+
+def test_what_a_segmenter_warns_of_is_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = [Event(Level.OK, 'all is well.'), Event(Level.WARN, 'a class <x> has no name.')]
+    monkeypatch.setattr(Segmenter, 'take_events', lambda segmenter: events)
+    html, scores = tmp_path / 'a.html', tmp_path / 'a.json'
+    assert evaluate.main(['--model', str(Toy().save(tmp_path)), '--on', 'synthetic:2',
+                          '--html', str(html), '--json', str(scores)]) == 0
+    assert capsys.readouterr().err == 'toy.tflite: a class <x> has no name.\n'
+    [told] = json.loads(scores.read_text())['models'].values()
+    assert told['notes'] == ['a class <x> has no name.']
+    assert 'toy.tflite: a class &lt;x&gt; has no name.' in html.read_text()
 
 
 def test_names_that_are_no_utf_8_cost_no_page(

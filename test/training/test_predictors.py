@@ -129,7 +129,9 @@ def test_auto_goes_on_without_a_device_that_was_refused(on_auto: Callable[..., A
     assert predictor.description == 'TFLite, 32x64, on cpu'
 
 
-def test_all_that_served_is_told(on_auto: Callable[..., Any]) -> None:
+def test_all_that_served_and_why_is_told(
+    on_auto: Callable[..., Any], capsys: pytest.CaptureFixture[str],
+) -> None:
     sticks: list[Stick] = []
 
     def stick(cpu: Any) -> Stick:
@@ -142,7 +144,11 @@ def test_all_that_served_is_told(on_auto: Callable[..., Any]) -> None:
     predictor(FRAME)
     sticks[0].fault = 'usb:0: it is gone.'
     predictor(FRAME)
+    predictor(FRAME)
     assert predictor.description == 'TFLite, 32x64, on usb:0 and cpu'
+    told = 'usb:0: it is gone. Device cpu serves until that is mended.'
+    assert predictor.notes == (told,)  # that it was in service is no warning
+    assert capsys.readouterr().err == f'toy.tflite: {told}\n'
 
 
 def test_auto_waits_no_longer_than_a_device_may_take(
