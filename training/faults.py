@@ -25,7 +25,8 @@ _OUT_OF_MEMORY = ('ResourceExhausted', 'RESOURCE_EXHAUSTED', 'OOM when allocatin
                   'CUDA out of memory', 'OutOfMemory')
 
 #: What reading JSON, NumPy's or Keras' archives raises when they were cut short or edited.
-DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error,
+           RuntimeError)
 
 
 #: Exit code after Ctrl-C, as shells have it.
@@ -98,6 +99,8 @@ def intact(
     """Turn what reading a damaged file raises into one line."""
     try:
         yield
+    except kind:
+        raise
     except DAMAGED as error:
         raise kind(
             f'{path}: found a damaged file ({type(error).__name__}: {first_line(error)}), '

@@ -186,11 +186,10 @@ class KerasPredictor:
             raise ModelError(f'{model}: no such file.')
         import keras  # here, so that scoring a .tflite needs no training packages
 
-        try:
+        from training.faults import intact
+
+        with intact(model, 'a Keras model', 'copy it again, or give another', ModelError):
             network = keras.models.load_model(model, compile=False)
-        except (OSError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or ['unknown'])[0]
-            raise ModelError(f'{model}: not a Keras model that can be loaded: {reason}') from error
         output = network.output
         if isinstance(output, dict):
             network = keras.Model(network.input, output['logits'])
@@ -239,11 +238,7 @@ def _keras_classes(
         names = tuple(class_names)
     elif beside.is_file():
         source = str(beside)
-        try:
-            names = tuple(json.loads(beside.read_text())['config']['classes'])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f'{beside}: names no classes ({error}); give --class-names.') from error
+        names = _run_classes(beside)
     elif road is None and count != 2:
         raise ModelError(
             f'{model}: nothing names its {count} classes; give --class-names, or --road if road '
@@ -258,6 +253,17 @@ def _keras_classes(
         raise ModelError(
             f'{model}: has {count} output channels, but {source} names {len(names)} classes.')
     return names, colors or class_colors(names)
+
+
+def _run_classes(settings: Path) -> tuple[str, ...]:
+    """Return the deployed classes that a run's settings name."""
+    try:
+        names = json.loads(settings.read_text())['config']['classes']
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f'found {json.dumps(names)}, expected a list of texts')
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise ModelError(f'{settings}: names no classes ({error}); give --class-names.') from error
+    return tuple(names)
 
 
 def parse_model(text: str, device: str) -> tuple[Path, str]:

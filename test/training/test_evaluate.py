@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shlex
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -243,9 +244,11 @@ def test_classes_of_a_keras_file(keras_file: Path) -> None:
     beside.write_text(json.dumps({'config': {'classes': ['rest', 'road']}}))
     try:
         assert open_predictor(str(keras_file)).class_names == ('rest', 'road')
-        beside.write_text('{}')
-        with pytest.raises(ModelError, match=r'config\.json: names no classes'):
-            open_predictor(str(keras_file))
+        for settings in ('{}', 'null', '{"config": {"classes": [0, 1]}}',
+                         '{"config": {"classes": "ab"}}'):
+            beside.write_text(settings)
+            with pytest.raises(ModelError, match=r'config\.json: names no classes'):
+                open_predictor(str(keras_file))
     finally:
         beside.unlink()
 
@@ -297,8 +300,36 @@ def test_file_that_is_no_keras_model_is_refused(tmp_path: Path) -> None:
     pytest.importorskip('keras', reason='keras is not installed')
     path = tmp_path / 'text.keras'
     path.write_text('no')
-    with pytest.raises(ModelError, match=r'text\.keras: not a Keras model that can be loaded'):
+    with pytest.raises(ModelError, match=r'text\.keras: found a damaged file .* a Keras model'):
         open_predictor(str(path))
+
+
+def test_damaged_keras_file_is_refused_in_one_line(
+    keras_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = keras_file.read_bytes()
+    with zipfile.ZipFile(keras_file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    weights = parts['model.weights.h5']
+    flipped = bytearray(whole)
+    flipped[whole.index(weights) + 100] ^= 255
+    (tmp_path / 'flipped.keras').write_bytes(flipped)
+    (tmp_path / 'cut.keras').write_bytes(whole[:len(whole) // 2])
+    for name, changes in (
+            ('nameless', {'config.json': None}),
+            *((f'weights{at}', {'model.weights.h5': weights[:at] + b'\xff' * 64
+                                + weights[at + 64:]}) for at in range(0, len(weights), 512))):
+        with zipfile.ZipFile(tmp_path / f'{name}.keras', 'w') as archive:
+            for part, content in {**parts, **changes}.items():
+                if content is not None:
+                    archive.writestr(part, content)
+    refused = set()
+    for path in sorted(tmp_path.glob('*.keras')):
+        if evaluate.main(['--model', str(path), '--on', 'synthetic:1']) == 1:
+            error = capsys.readouterr().err
+            assert f'{path}: found a damaged file (' in error and error.count('\n') == 1
+            refused.add(path.stem)
+    assert refused >= {'flipped', 'cut', 'nameless', 'weights0'}
 
 
 @pytest.mark.parametrize(('texts', 'names'), [

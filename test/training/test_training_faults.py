@@ -14,7 +14,7 @@ from tiny_training import tiny_config  # noqa: E402
 
 from training.config import Phase  # noqa: E402
 from training.faults import (  # noqa: E402
-    Interrupted, finite_advice, is_out_of_memory, memory_advice,
+    Interrupted, TrainingError, finite_advice, intact, is_out_of_memory, memory_advice,
 )
 
 pytestmark = pytest.mark.training
@@ -87,3 +87,9 @@ def test_an_interrupted_process_does_not_finalize() -> None:
             [sys.executable, '-c', script.format(code)], cwd=Path(__file__).parents[2],
             capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stdout) == (code, said)
+
+
+def test_damage_is_told_once() -> None:
+    with pytest.raises(TrainingError, match=r'^a: found a damaged file \(RuntimeError: bad\)'), \
+            intact(Path('b'), 'whole', 'copy it'), intact(Path('a'), 'whole', 'copy it'):
+        raise RuntimeError('bad')
