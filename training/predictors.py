@@ -199,6 +199,7 @@ class KerasPredictor:
                 f'{model}: found input {shapes[0]} and output {shapes[1]}, expected an image of '
                 'one size to logits; give a deployable model, such as best.keras of a run.')
         self.notes = ()
+        self._model = model
         self._network = network
         self._input_hw = tuple(network.input_shape[1:3])
         self.class_names, self.class_colors_rgb = _keras_classes(
@@ -208,10 +209,23 @@ class KerasPredictor:
             f'Keras, float, {self._input_hw[0]}x{self._input_hw[1]}, {keras.backend.backend()}')
 
     def logits(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return ``float32[h, w, C]`` at the output's own size."""
+        """
+        Return ``float32[h, w, C]`` at the output's own size.
+
+        Raises
+        ------
+        ModelError
+            If one is not finite.
+
+        """
         view, _ = whole_view(rgb, np.zeros(rgb.shape[:2], np.uint8), self._input_hw)
         result: npt.NDArray[Any] = self._network.predict_on_batch(
             view[None].astype(np.float32) / 255)
+        if not (finite := np.isfinite(result)).all():
+            raise ModelError(
+                f'{self._model}: found {finite.size - finite.sum()} of {finite.size} scores that '
+                'are NaN or infinite, expected finite ones; its weights are damaged or its '
+                'training went wrong: give another model.')
         return result[0].astype(np.float32)
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bisenet_ros.core.errors import ModelError
 from training.boundary import BoundaryScore
 from training.class_matching import Matching
 from training.datasets import DatasetError, FrameDataset, Tolerant
@@ -206,6 +207,13 @@ def score(
     SetScores
         Differences are of each pair of models.
 
+    Raises
+    ------
+    DatasetError
+        If a frame of a data set that is not ``Tolerant`` cannot be read.
+    ModelError
+        If a model gives no scores for a frame, which is named.
+
     """
     names, count = matching.names, len(predictors)
     # A stand-in for a frame that cannot be read would be scored twice.
@@ -232,7 +240,10 @@ def score(
         labels = []
         for place, (predictor, table) in enumerate(
                 zip(predictors, matching.from_models, strict=True)):
-            predicted = common(predictor(rgb), table)
+            try:
+                predicted = common(predictor(rgb), table)
+            except ModelError as error:
+                raise ModelError(f'{spec}: {dataset.name(index)}: {error}') from error
             tally = by_sequence[place].setdefault(sequence, Tally(len(names)))
             single = tally.update(truth, predicted)
             worst[place].add(1 - frame_score(single, marked), index)

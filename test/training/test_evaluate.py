@@ -27,7 +27,7 @@ from bisenet_ros.core.segmenter import Segmenter, SHIPPED_MODEL
 from bisenet_ros.core.supervisor import Event
 from training import evaluate
 from training.class_matching import match
-from training.datasets import DatasetError, Tolerant
+from training.datasets import DatasetError, SyntheticDrive, Tolerant
 from training.predictors import open_predictor, parse_model, Prediction, TflitePredictor
 from training.scoring import paired_gap, score, Worst
 
@@ -318,7 +318,7 @@ def test_damaged_keras_file_is_refused_in_one_line(
     for name, changes in (
             ('nameless', {'config.json': None}),
             *((f'weights{at}', {'model.weights.h5': weights[:at] + b'\xff' * 64
-                                + weights[at + 64:]}) for at in range(0, len(weights), 512))):
+                                + weights[at + 64:]}) for at in range(0, len(weights), 2048))):
         with zipfile.ZipFile(tmp_path / f'{name}.keras', 'w') as archive:
             for part, content in {**parts, **changes}.items():
                 if content is not None:
@@ -330,6 +330,22 @@ def test_damaged_keras_file_is_refused_in_one_line(
             assert f'{path}: found a damaged file (' in error and error.count('\n') == 1
             refused.add(path.stem)
     assert refused >= {'flipped', 'cut', 'nameless', 'weights0'}
+
+
+def test_scores_that_are_no_numbers_stop_at_their_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    keras = pytest.importorskip('keras', reason='keras is not installed')
+    image = keras.Input((32, 64, 3), batch_size=1)
+    layer = keras.layers.Conv2D(2, 1, strides=8)
+    model = keras.Model(image, layer(image))
+    layer.set_weights([np.full((1, 1, 3, 2), np.nan, np.float32), np.zeros(2, np.float32)])
+    path = tmp_path / 'nan.keras'
+    model.save(path)
+    assert evaluate.main(['--model', str(path), '--on', 'synthetic:2']) == 1
+    error = capsys.readouterr().err
+    name = SyntheticDrive(2).name(0)
+    assert f'synthetic:2: {name}: {path}: found 64 of 64 scores that are NaN' in error
 
 
 @pytest.mark.parametrize(('texts', 'names'), [
