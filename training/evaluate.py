@@ -30,7 +30,7 @@ from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.output_files import OutputError, check_apart, check_writable, write_text
 from training import datasets
 from training.class_matching import Matching, MatchingError, match, parse_merges, plain
-from training.predictors import Predictor, open_predictor, parse_model
+from training.predictors import Predictor, names_itself, open_predictor, parse_model
 from training.provenance import commit
 from training.report_html import FramePictures, ModelInfo, number, page, Report, SetPictures
 from training.report_json import json_text
@@ -110,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
                         help='for a .tflite without its own: cpu, usb, pci, auto '
                              '(default: %(default)s)')
     parser.add_argument('--class-names', nargs='+', default=[], metavar='NAME',
-                        help='for models without a contract: names by id, or a class list')
+                        help='for models that neither a contract nor config.json of a run names '
+                             'the classes of: names by id, or a class list')
     parser.add_argument('--merge', nargs='+', default=[], metavar='NEW=OLD,OLD',
                         help='count the classes OLD, of a model or of the data, as NEW')
     parser.add_argument('--road', type=int, metavar='ID',
@@ -144,8 +145,9 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         for note in getattr(dataset, 'notes', ()):
             print(f'{spec}: note: {note}')
     named = labels(texts, args.device)
-    predictors = [open_predictor(text, args.device, args.class_names, args.road)
-                  for text in texts]
+    names = _class_names(texts, args.class_names)
+    predictors = [open_predictor(text, args.device, names_of, args.road)
+                  for text, names_of in zip(texts, names, strict=True)]
     for name, predictor in zip(named, predictors, strict=True):
         for spec in opened:
             if spec in predictor.trained_on:
@@ -170,6 +172,14 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         for name, text, predictor in zip(named, texts, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
                   matching.names, colors, tuple(sets), tuple(pictures))
+
+
+def _class_names(texts: Sequence[str], given: Sequence[str]) -> list[Sequence[str]]:
+    """Return what ``--class-names`` says to each model; nothing to one that names its own."""
+    named = [names_itself(parse_model(text, '')[0]) for text in texts]
+    if all(named):  # against their own: each says what is wrong with that
+        return [given for _ in texts]
+    return [() if by_itself else given for by_itself in named]
 
 
 def labels(texts: Sequence[str], device: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bisenet_ros.core.contract import Rgb, palette, read_class_list
+from bisenet_ros.core.contract import contract_path, Rgb, palette, read_class_list
 from bisenet_ros.core.errors import DeviceError, ModelError
 from bisenet_ros.core.health import Level
 from bisenet_ros.core.postprocess import Wanted
@@ -309,6 +309,12 @@ def _is_model(text: str) -> bool:
         return model_path(text).is_file()
     except (ModelError, OSError):
         return False
+
+
+def names_itself(model: Path) -> bool:
+    """Tell whether a contract, or ``config.json`` of a run, lies beside a model."""
+    beside = model.with_name('config.json') if model.suffix == '.keras' else contract_path(model)
+    return beside.is_file()
 
 
 def open_predictor(

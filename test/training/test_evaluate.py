@@ -588,6 +588,23 @@ def test_third_party_model_is_scored_on_road_alone(
     assert 'scored as background, road' in out and 'no confidence' in out
 
 
+def test_class_names_are_for_the_models_without(
+    tmp_path: Path, keras_file: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours, other = Toy().save(tmp_path, 'ours'), Toy().save(tmp_path, 'other')
+    other.with_suffix('.json').unlink()
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / 'best.keras').write_bytes(keras_file.read_bytes())
+    (run / 'config.json').write_text(json.dumps({'config': {'classes': ROAD}}))
+    command = ['--on', 'synthetic:1', '--class-names', 'sky', 'road', '--merge', 'background=sky']
+    assert evaluate.main(['--model', str(ours), '--against', str(other), str(run / 'best.keras'),
+                          *command]) == 0
+    assert 'scored as background, road' in capsys.readouterr().out
+    assert evaluate.main(['--model', str(ours), *command]) == 1
+    assert 'class_names is for models without a contract' in capsys.readouterr().err
+
+
 def test_a_shipped_model_is_scored_by_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:
