@@ -164,3 +164,12 @@ def decision_from_logits(
     best = scores.max(-1, keepdims=True)
     probability = 1 / np.exp(scores - best).sum(-1)
     return labels.astype(np.uint8), np.round(probability * 255).astype(np.uint8)
+
+
+def decision_from_probabilities(
+    probabilities: npt.NDArray[np.floating], size_hw: tuple[int, int],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Decide as ``decision_from_logits`` does, from scores that went through a softmax already."""
+    found = upsampled(probabilities, size_hw)
+    sure = np.round(found.max(-1).clip(0, 1) * 255)
+    return found.argmax(-1).astype(np.uint8), sure.astype(np.uint8)

@@ -26,7 +26,7 @@ from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import model_path, Segmenter
 from bisenet_ros.core.supervisor import SupervisedEngine
 from training.augment import whole_view
-from training.metrics import decision_from_logits
+from training.metrics import decision_from_logits, decision_from_probabilities
 
 #: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
 COLORS_RGB = {'background': (0, 0, 0), 'road': (128, 64, 128), 'ground': (244, 35, 232),
@@ -162,7 +162,7 @@ def _await_device(model: Path, segmenter: Segmenter) -> None:
 
 class KerasPredictor:
     """
-    Run a deployable ``.keras`` file in float.
+    Run a deployable ``.keras`` file in float, of logits or with a softmax behind them.
 
     Parameters
     ----------
@@ -199,6 +199,13 @@ class KerasPredictor:
                 f'{model}: found input {shapes[0]} and output {shapes[1]}, expected an image of '
                 'one size to logits; give a deployable model, such as best.keras of a run.')
         self.notes = ()
+        activation = _last_activation(network)
+        if activation == 'sigmoid':
+            raise ModelError(
+                f'{model}: its output went through a sigmoid, expected logits or a softmax; give '
+                'a model without that activation.')
+        self._decision = (
+            decision_from_probabilities if activation == 'softmax' else decision_from_logits)
         self._model = model
         self._network = network
         self._input_hw = tuple(network.input_shape[1:3])
@@ -208,9 +215,9 @@ class KerasPredictor:
         self.description = (
             f'Keras, float, {self._input_hw[0]}x{self._input_hw[1]}, {keras.backend.backend()}')
 
-    def logits(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def scores(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """
-        Return ``float32[h, w, C]`` at the output's own size.
+        Return ``float32[h, w, C]``, logits or probabilities, at the output's own size.
 
         Raises
         ------
@@ -229,7 +236,18 @@ class KerasPredictor:
         return result[0].astype(np.float32)
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
-        return Prediction(*decision_from_logits(self.logits(rgb), (rgb.shape[0], rgb.shape[1])))
+        return Prediction(*self._decision(self.scores(rgb), (rgb.shape[0], rgb.shape[1])))
+
+
+def _last_activation(network: Any) -> str:
+    """Return what a Keras network's scores went through at last, such as ``softmax``."""
+    operation = network.outputs[0]._keras_history.operation
+    while type(operation).__name__ in ('UpSampling2D', 'Resizing', 'Identity'):
+        operation = operation.input._keras_history.operation
+    if hasattr(operation, 'outputs') and hasattr(operation, 'layers'):
+        return _last_activation(operation)
+    activation = getattr(operation, 'activation', None)
+    return str(getattr(activation, '__name__', type(operation).__name__)).lower()
 
 
 def _trained_on(settings: Path) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from bisenet_ros.core.contract import (
     UNLABELED, ModelContract, contract_path, file_sha256, palette, read_class_list, read_contract,
 )
 from bisenet_ros.core.edgetpu_library import EDGETPU_LIBRARY
-from bisenet_ros.core.engine import Engine, check_model_file, input_memory
+from bisenet_ros.core.engine import Engine, TensorSpec, check_model_file, input_memory
 from bisenet_ros.core.engines import Model, Opener, Placing, open_engine
 from bisenet_ros.core.errors import ModelError, SettingsError
 from bisenet_ros.core.health import Level
@@ -227,7 +227,7 @@ def infer_contract(model: Path, engine: Engine, class_names: Sequence[str]) -> M
     if result.dtype in (np.int32, np.int64) and len(result.shape) == 3:
         kind = 'labels'
     elif len(result.shape) == 4 and result.shape[3] == len(names):
-        kind = 'logits'
+        kind = 'probabilities' if _is_softmax(result) else 'logits'
     else:
         raise ModelError(
             f'{model}: has no contract and its output is {result}, expected int64 [1, h, w] or '
@@ -239,6 +239,12 @@ def infer_contract(model: Path, engine: Engine, class_names: Sequence[str]) -> M
         input_hw=input_hw, channels='rgb', input_scale=(image.scale,) * 3,
         input_mean=(float(image.zero_point),) * 3, output_kind=kind, output_stride=stride,
         class_names=names, class_colors_rgb=colors)
+
+
+def _is_softmax(result: TensorSpec) -> bool:
+    """Tell whether a tensor is quantized as TFLite demands it of a softmax."""
+    return (result.dtype in (np.int8, np.uint8) and result.scale == 1 / 256
+            and result.zero_point == np.iinfo(result.dtype).min)
 
 
 def check_agreement(model: Path, contract: ModelContract, engine: Engine) -> None:

@@ -258,6 +258,23 @@ def test_clear_tensors_need_only_names(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(labels, expected.repeat(8, 0).repeat(8, 1))
 
 
+@pytest.mark.parametrize(('scale', 'zero_point', 'kind'), [
+    (1 / 256, -128, 'probabilities'), (1 / 256, -127, 'logits'), (1 / 128, -128, 'logits')])
+def test_quantization_of_a_softmax_is_taken_for_probabilities(
+    tmp_path: Path, scale: float, zero_point: int, kind: str,
+) -> None:
+    path = without_contract(tmp_path, dataclasses.replace(
+        PIXELWISE, weights=((0, 0, 0), (0, 0, 0)), bias=(64, 192), scale=scale,
+        zero_point=zero_point))
+    segmenter = Segmenter.load(path, class_names=['background', 'road'], num_threads=1)
+    assert segmenter.contract.output_kind == kind
+    result = segmenter.segment(np.zeros((32, 64, 3), np.uint8), wanted=ALL)
+    assert result.labels is not None and result.confidence is not None
+    assert (result.labels == 1).all()
+    # Three quarters; logits so near to each other are less sure.
+    assert ((result.confidence > 190) == (kind == 'probabilities')).all()
+
+
 def test_class_list_beside_the_model_or_given(tmp_path: Path) -> None:
     path = without_contract(tmp_path, THREE)
     text = '# ids 0 to 2\nroad 1 2 3\ndry grass\nsky 9 9 9\n'

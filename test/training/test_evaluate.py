@@ -332,6 +332,29 @@ def test_damaged_keras_file_is_refused_in_one_line(
     assert refused >= {'flipped', 'cut', 'nameless', 'weights0'}
 
 
+def test_softmax_at_the_end_of_a_keras_file_is_known(keras_file: Path, tmp_path: Path) -> None:
+    keras = pytest.importorskip('keras', reason='keras is not installed')
+    from bisenet_ros.core.errors import ModelError
+    plain = keras.models.load_model(keras_file)
+    layers = keras.layers
+    baked = keras.Model(plain.input, layers.Softmax()(plain.output))
+    ends = {
+        'layer': baked.output, 'activation': layers.Activation('softmax')(plain.output),
+        'operation': keras.ops.softmax(plain.output),
+        'resized': layers.UpSampling2D(8, interpolation='bilinear')(baked.output),
+        'nested': baked(plain.input)}
+    rgb = np.zeros((32, 64, 3), np.uint8)
+    expected = open_predictor(str(keras_file))(rgb).confidence
+    for name, end in ends.items():
+        path = tmp_path / f'{name}.keras'
+        keras.Model(plain.input, end).save(path)
+        found = open_predictor(str(path))(rgb)
+        np.testing.assert_array_equal(found.confidence, expected, err_msg=name)
+    keras.Model(plain.input, layers.Activation('sigmoid')(plain.output)).save(path)
+    with pytest.raises(ModelError, match='its output went through a sigmoid, expected logits or'):
+        open_predictor(str(path))
+
+
 def test_scores_that_are_no_numbers_stop_at_their_frame(
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
