@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bisenet_ros.core import console
-from bisenet_ros.core.contract import Rgb, contract_path, file_sha256, palette
+from bisenet_ros.core.contract import Rgb, contract_path, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.output_files import OutputError, check_apart, check_writable, write_text
 from training import datasets
@@ -167,9 +167,8 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         sets.append(scores)
         pictures.append(_pictures(scores, dataset, predictors, matching, colors, named))
     infos = tuple(
-        ModelInfo(name, predictor.description, file_sha256(parse_model(text, '')[0]),
-                  predictor.notes)
-        for name, text, predictor in zip(named, texts, predictors, strict=True))
+        ModelInfo(name, predictor.description, predictor.sha256, predictor.ran, predictor.notes)
+        for name, predictor in zip(named, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
                   matching.names, colors, tuple(sets), tuple(pictures))
 

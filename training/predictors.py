@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bisenet_ros.core.contract import contract_path, Rgb, palette, read_class_list
+from bisenet_ros.core.contract import contract_path, file_sha256, palette, read_class_list, Rgb
+from bisenet_ros.core.engines import twins
 from bisenet_ros.core.errors import DeviceError, ModelError
 from bisenet_ros.core.health import Level
 from bisenet_ros.core.postprocess import Wanted
@@ -62,6 +63,16 @@ class Predictor(Protocol):
     @property
     def description(self) -> str:
         """Say how it computes, for a report."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file that was asked for, as it was when it was opened."""
+        ...
+
+    @property
+    def ran(self) -> dict[str, str]:
+        """Hash by name of each file that labelled frames, such as the one compiled for EdgeTPU."""
         ...
 
     @property
@@ -119,6 +130,12 @@ class TflitePredictor:
         self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
         self.notes: tuple[str, ...] = ()
         self._name = model.name
+        self.sha256 = file_sha256(model)
+        # On the CPU the file itself runs, unless auto was asked to look for its twin.
+        cpu_model, tpu_model = twins(model) if device != 'cpu' else (model, model)
+        self._hashes = {path: file_sha256(path) for path in {cpu_model, tpu_model}
+                        if path.is_file()}
+        self._on_cpu, self._on_device = cpu_model, tpu_model
         self._served_by: dict[str, None] = {}
         if device == 'auto':
             _await_device(model, self._segmenter)
@@ -127,8 +144,15 @@ class TflitePredictor:
     @property
     def description(self) -> str:
         height, width = self._segmenter.contract.input_hw
-        where = self._served_by or (self._segmenter.device_status.device,)
-        return f'TFLite, {height}x{width}, on {" and ".join(where)}'
+        return f'TFLite, {height}x{width}, on {" and ".join(self._where())}'
+
+    @property
+    def ran(self) -> dict[str, str]:
+        paths = [self._on_cpu if device == 'cpu' else self._on_device for device in self._where()]
+        return {path.name: self._hashes[path] for path in paths}
+
+    def _where(self) -> tuple[str, ...]:
+        return tuple(self._served_by) or (self._segmenter.device_status.device,)
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
         result = self._segmenter.segment(rgb, wanted=self._wanted)
@@ -199,6 +223,8 @@ class KerasPredictor:
                 f'{model}: found input {shapes[0]} and output {shapes[1]}, expected an image of '
                 'one size to logits; give a deployable model, such as best.keras of a run.')
         self.notes = ()
+        self.sha256 = file_sha256(model)
+        self.ran = {model.name: self.sha256}
         activation = _last_activation(network)
         if activation == 'sigmoid':
             raise ModelError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bisenet_ros.core.contract import Rgb
 from training.boundary import TOLERANCE
@@ -39,12 +39,25 @@ figcaption { color: #555; font-size: .8rem; }
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """A model of a report: ``name`` is unique among them; ``notes`` tell what went wrong."""
+    """
+    A model of a report.
+
+    ``name`` is unique among them; ``sha256`` is of the file that was asked for, ``ran`` of each
+    that labelled frames, by name; ``notes`` tell what went wrong.
+
+    """
 
     name: str
     description: str
     sha256: str
+    ran: Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def hashes(self) -> str:
+        """Return what ran in short, its name where it was not what was asked for."""
+        return ', '.join(found[:16] if found == self.sha256 else f'{name} {found[:16]}'
+                         for name, found in self.ran.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +97,7 @@ def page(report: Report) -> str:
         f'<h1>{_text(report.title)}</h1>',
         f'<p><code>{_text(report.command)}</code><br>commit {_text(report.commit)}</p>',
         _table(('model', 'runs as', 'sha256'), [
-            (model.name, model.description, model.sha256[:16]) for model in report.models],
+            (model.name, model.description, model.hashes) for model in report.models],
             text_columns=(0, 1, 2)),
         *(f'<p class="note">{_text(model.name)}: {_text(note)}</p>'
           for model in report.models for note in model.notes),

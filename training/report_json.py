@@ -17,13 +17,14 @@ def document(report: Report) -> dict[str, Any]:
     Return what the JSON file holds.
 
     ``sets`` is by data set, ``models`` in it by model; ``all`` is over all frames, ``sequences``
-    over those of each sequence.
+    over those of each sequence. ``sha256`` of a model is of the file that was asked for, ``ran``
+    of each that labelled frames.
 
     """
     return {
         'schema': SCHEMA, 'command': report.command, 'commit': report.commit,
         'models': {model.name: {'runs_as': model.description, 'sha256': model.sha256,
-                                'notes': list(model.notes)}
+                                'ran': dict(model.ran), 'notes': list(model.notes)}
                    for model in report.models},
         'classes': list(report.names),
         'sets': {scores.spec: _set(report, scores) for scores in report.sets}}

@@ -29,6 +29,7 @@ from training import evaluate
 from training.class_matching import match
 from training.datasets import DatasetError, SyntheticDrive, Tolerant
 from training.predictors import open_predictor, parse_model, Prediction, TflitePredictor
+from training.report_html import ModelInfo
 from training.scoring import paired_gap, score, Worst
 
 ROAD = ('background', 'road')
@@ -476,6 +477,13 @@ def test_lines_that_others_read_are_printed(
                      r'ECE \d\.\d{4}', out)
 
 
+def test_page_names_the_file_that_ran_where_it_is_another() -> None:
+    info = ModelInfo('a.tflite', 'TFLite', 'a' * 64, {'a.tflite': 'a' * 64})
+    assert info.hashes == 'a' * 16
+    twin = dataclasses.replace(info, ran={'a_edgetpu.tflite': 'b' * 64, 'a.tflite': 'a' * 64})
+    assert twin.hashes == f'a_edgetpu.tflite {"b" * 16}, {"a" * 16}'
+
+
 def test_same_frames_twice_give_the_same_json(written: dict[str, Any], tmp_path: Path) -> None:
     command = [*written['command'][:-4], '--json', str(tmp_path / 'again.json')]
     assert evaluate.main(command) == 0
@@ -637,6 +645,7 @@ def test_a_shipped_model_is_scored_by_its_name(
     [(name, told)] = json.loads(scores.read_text())['models'].items()
     assert name == 'road_128x256.tflite'
     assert told['sha256'] == file_sha256(SHIPPED_MODEL.with_name(name))
+    assert told['ran'] == {name: told['sha256']}
 
     monkeypatch.setenv('HOME', str(tmp_path))
     Toy().save(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -96,10 +98,12 @@ def on_auto(
 
     from bisenet_ros.core.engines import Model, open_engine, Placing
     model = Toy().save(tmp_path)
+    model.with_name('toy_edgetpu.tflite').write_bytes(b'compiled')
 
     def make(device_of: Callable[[Any], Device]) -> predictors.TflitePredictor:
         def opener(model: Model, placing: Placing, stop: threading.Event | None) -> Any:
-            cpu, contract, _ = open_engine(model, placing, stop)
+            cpu, contract, _ = open_engine(
+                model, dataclasses.replace(placing, device='cpu'), stop)
             return SupervisedEngine('auto', lambda stop: device_of(cpu), cpu), contract, []
 
         monkeypatch.setattr(
@@ -115,6 +119,8 @@ def test_auto_waits_for_its_device(on_auto: Callable[..., Any]) -> None:
         return Stick(cpu)
 
     predictor = on_auto(slow)
+    compiled = {'toy_edgetpu.tflite': hashlib.sha256(b'compiled').hexdigest()}
+    assert predictor.ran == compiled != {'toy_edgetpu.tflite': predictor.sha256}
     assert predictor.description == 'TFLite, 32x64, on usb:0'
     predictor(FRAME)
     assert predictor.description == 'TFLite, 32x64, on usb:0'
@@ -127,6 +133,7 @@ def test_auto_goes_on_without_a_device_that_was_refused(on_auto: Callable[..., A
     predictor = on_auto(refused)
     predictor(FRAME)
     assert predictor.description == 'TFLite, 32x64, on cpu'
+    assert predictor.ran == {'toy.tflite': predictor.sha256}
 
 
 def test_all_that_served_and_why_is_told(
@@ -146,6 +153,7 @@ def test_all_that_served_and_why_is_told(
     predictor(FRAME)
     predictor(FRAME)
     assert predictor.description == 'TFLite, 32x64, on usb:0 and cpu'
+    assert list(predictor.ran) == ['toy_edgetpu.tflite', 'toy.tflite']
     told = 'usb:0: it is gone. Device cpu serves until that is mended.'
     assert predictor.notes == (told,)  # that it was in service is no warning
     assert capsys.readouterr().err == f'toy.tflite: {told}\n'
