@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bisenet_ros.core.contract import Rgb
 from training.boundary import TOLERANCE
+from training.datasets.base import counted
 from training.metrics import ConfusionMatrix
 from training.reliability import BINS, Reliability
 from training.report_pictures import FALSE_RGB, MISSED_RGB, Panel, WRONG_RGB
@@ -191,7 +192,7 @@ def _reading() -> str:
 
 
 def _set(report: Report, scores: SetScores, pictures: SetPictures) -> str:
-    parts = [f'<h2>{_text(scores.spec)}</h2>']
+    parts = [f'<h2>{_text(scores.spec)}</h2>', _left_out(scores.left_out)]
     for info, model, frames in zip(report.models, scores.models, pictures.worst, strict=True):
         parts += [
             f'<h3>{_text(info.name)} on {_text(scores.spec)}</h3>', _classes(report.names, model),
@@ -211,6 +212,14 @@ def _set(report: Report, scores: SetScores, pictures: SetPictures) -> str:
             _gap(part, report.names, scores), '</p>',
             _frames('Most different frames', frames, legend)]
     return ''.join(parts)
+
+
+def _left_out(faults: tuple[str, ...]) -> str:
+    if not faults:
+        return ''
+    lines = '<br>'.join(map(_text, faults))
+    return (f'<details><summary>Left out, for they cannot be read: '
+            f'{counted(len(faults), "frame")}</summary><p>{lines}</p></details>')
 
 
 def _gap(part: Difference, names: tuple[str, ...], scores: SetScores) -> str:

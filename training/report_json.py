@@ -38,6 +38,7 @@ def json_text(report: Report) -> str:
 def _set(report: Report, scores: SetScores) -> dict[str, Any]:
     labels = [model.name for model in report.models]
     return {
+        'left_out': {'frames': len(scores.left_out), 'why': list(scores.left_out)},
         'models': {label: _model(report.names, model)
                    for label, model in zip(labels, scores.models, strict=True)},
         'agreement': [{

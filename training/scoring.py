@@ -123,13 +123,20 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class SetScores:
-    """All models on one data set; ``marked`` is the class by which frames are ranked, if any."""
+    """
+    All models on one data set.
+
+    ``marked`` is the class by which frames are ranked, if any; ``left_out`` names each frame that
+    could not be read, with the reason.
+
+    """
 
     spec: str
     names: tuple[str, ...]
     marked: int | None
     models: tuple[ModelScores, ...]
     differences: tuple[Difference, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def common(prediction: Prediction, table: npt.NDArray[np.uint8]) -> Prediction:
@@ -266,4 +273,5 @@ def score(
             whole, dict(sorted(by_sequence[place].items())), worst[place].listed()))
     return SetScores(spec, names, marked, tuple(models), tuple(
         Difference(*pair, equal[pair], pixels, different[pair].listed(),
-                   paired_gap(*(overlaps[place] for place in pair))) for pair in pairs))
+                   paired_gap(*(overlaps[place] for place in pair))) for pair in pairs),
+        dataset.faults if isinstance(dataset, Tolerant) else ())

@@ -172,6 +172,7 @@ def test_bad_frames_stop_or_are_left_out(capsys: pytest.CaptureFixture[str]) -> 
         score('set', Damaged(), [EXACT], match(ROAD, [ROAD]))
     found = score('set', Tolerant(Damaged(), 'set'), [EXACT], match(ROAD, [ROAD]))
     assert found.models[0].whole.frames == 3  # no stand-in is scored twice
+    assert found.left_out == ('frame1.png: not a readable image',)
     assert 'frame1.png' in capsys.readouterr().err
 
 
@@ -634,6 +635,21 @@ def test_class_names_are_for_the_models_without(
     assert 'scored as background, road' in capsys.readouterr().out
     assert evaluate.main(['--model', str(ours), *command]) == 1
     assert 'class_names is for models without a contract' in capsys.readouterr().err
+
+
+def test_frames_that_were_left_out_are_in_the_report(tmp_path: Path) -> None:
+    from written_datasets import write_pair
+    for number in range(3):
+        write_pair(tmp_path / 'set', f'a/{number}', np.eye(40, 60, dtype=np.uint8))
+    bad = tmp_path / 'set' / 'images' / 'a' / '1.jpg'
+    bad.write_bytes(b'no')
+    html, scores = tmp_path / 'a.html', tmp_path / 'a.json'
+    assert evaluate.main(['--model', str(Toy().save(tmp_path)), '--on', f'ids:{tmp_path}/set',
+                          '--on-bad', 'skip', '--html', str(html), '--json', str(scores)]) == 0
+    [found] = json.loads(scores.read_text())['sets'].values()
+    assert found['left_out']['frames'] == 1
+    assert str(bad) in found['left_out']['why'][0]
+    assert 'they cannot be read: 1 frame<' in html.read_text() and str(bad) in html.read_text()
 
 
 def test_a_shipped_model_is_scored_by_its_name(
