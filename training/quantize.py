@@ -47,7 +47,7 @@ from training.metrics import ConfusionMatrix, labels_from_logits
 from training.model import build, PRESETS
 from training.predictors import class_colors
 from training.provenance import commit
-from training.temperature import fitted, float_logits, fold
+from training.temperature import doubt, fitted, float_logits, fold
 from training.tflite_file import TfliteError
 
 INPUT_SCALE = 1 / 255
@@ -281,10 +281,13 @@ def _temperature(run: FinishedRun, text: str, scored: dict[str, datasets.FrameDa
     print(f'temperature {found.temperature:.2f} on {found.pixels} pixels of {", ".join(scored)}: '
           f'ECE {found.ece:.4f} to {found.ece_fitted:.4f}, negative log-likelihood '
           f'{found.nll:.4f} to {found.nll_fitted:.4f}', flush=True)
+    if why := doubt(found):
+        print(f'note: {why}', file=sys.stderr)
     return {'temperature': {
         'value': found.temperature, 'fitted_on': list(scored),
         'ece': [round(found.ece, 4), round(found.ece_fitted, 4)],
-        'nll': [round(found.nll, 4), round(found.nll_fitted, 4)]}}
+        'nll': [round(found.nll, 4), round(found.nll_fitted, 4)],
+        **({'doubt': why} if why else {})}}
 
 
 def _report_layers(

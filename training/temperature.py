@@ -18,9 +18,15 @@ from training.augment import whole_view
 from training.datasets import VOID, FrameDataset
 from training.finished_run import FinishedRun, QuantizationError
 from training.metrics import upsampled
-from training.reliability import TemperatureFit, fit_temperature
+from training.reliability import TEMPERATURES, TemperatureFit, fit_temperature
 
 PIXELS_A_FRAME = 2000
+
+#: So near to an end of the search, a temperature counts as the end.
+EDGE = 1.05
+
+#: Mean negative log-likelihood below which every sampled pixel is right, in nats.
+NO_ERROR = 1e-6
 
 
 def float_logits(model: keras.Model, view: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -74,6 +80,21 @@ def sampled_logits(
 def fitted(run: FinishedRun, sets: Sequence[FrameDataset]) -> TemperatureFit:
     """Find the temperature of a run's float model on held-out frames."""
     return fit_temperature(*sampled_logits(run, sets))
+
+
+def doubt(found: TemperatureFit) -> str:
+    """Say why a temperature that was fitted means nothing; empty where it does."""
+    low, high = TEMPERATURES
+    if found.temperature > high / EDGE:
+        why = f'the end of the search ({low:g} to {high:g}): the model knows nothing of them'
+    elif found.temperature < low * EDGE or found.nll_fitted < NO_ERROR:
+        why = ('as low as the search went: the model makes no error there, and would now be sure '
+               'of everything')
+    else:
+        return ''
+    return (f'--temperature auto: found {found.temperature:.2f} on {found.pixels} pixels, {why}; '
+            'name sets with more frames for --score, check their labels, or give --temperature '
+            'none.')
 
 
 def fold(model: keras.Model, temperature: float) -> None:

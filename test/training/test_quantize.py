@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,8 @@ from training.finished_run import FinishedRun, QuantizationError, RunError, read
 from training.layer_errors import (  # noqa: E402
     layer_errors, LayerError, short_names, table, write_layers,
 )
-from training.temperature import fitted, fold, sampled_logits  # noqa: E402
+from training.reliability import fit_temperature  # noqa: E402
+from training.temperature import doubt, fitted, fold, sampled_logits  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.skipif(
     keras.backend.backend() != 'tensorflow', reason='conversion needs the tensorflow backend')]
@@ -248,6 +250,18 @@ def test_temperature_is_fitted_on_the_labelled_pixels_alone() -> None:
         fitted(run, [Void(1, (64, 32))])
 
 
+@pytest.mark.parametrize(('wrong', 'why'), [
+    (0, r'on 2048 pixels, as low as the search went: the model makes no error'),
+    (1024, r'found (19|20)\.\d+ on 2048 pixels, the end of the search .* knows nothing of them'),
+    (100, '^$')])
+def test_temperature_that_means_nothing_is_doubted(wrong: int, why: str) -> None:
+    labels = np.tile(np.uint8([0, 1]), 1024)
+    logits = np.zeros((2048, 2), np.float32)
+    logits[np.arange(2048), labels] = 4.0
+    logits[:wrong] = logits[:wrong, ::-1]
+    assert re.search(why, doubt(fit_temperature(logits, labels)))
+
+
 # -- layer errors ------------------------------------------------------------------------------
 
 
@@ -352,12 +366,13 @@ def test_command_chooses_fits_and_reports(
     assert quantize.main([
         '--run', str(run_folder), '--output', str(output), '--calibration', 'auto',
         '--temperature', 'auto', '--layers', str(layers)]) == 0
-    out = capsys.readouterr().out
+    out, error = capsys.readouterr()
     told = read_contract(contract_path(output)).provenance
     assert set(told['calibrations_tried']) == {'2 whole', '3 both'}
     best = max(told['calibrations_tried'].items(), key=lambda entry: entry[1]['sqnr_db'])[0]
     assert told['calibration'] == best and f'kept: {best}' in out
     assert told['temperature']['fitted_on'] == ['synthetic:2:5']
+    assert told['temperature'].get('doubt', '') in error
     # An untrained network is no better for it, but never worse.
     assert told['temperature']['nll'][1] <= told['temperature']['nll'][0]
     scores = told['road_iou']['synthetic:2:5']
