@@ -249,8 +249,8 @@ def _print(scores: SetScores, named: Sequence[str], drives: int) -> None:
               f'{number(whole.matrix.accuracy())}   boundary F '
               f'{number(whole.boundary.mean_f())}   {confidence}', flush=True)
     for part in scores.differences:
-        gap = '' if part.gap is None else (
-            f'; {MARK} IoU {part.gap.iou:+.4f} ({part.gap.low:+.4f} to {part.gap.high:+.4f})')
+        gap = '' if part.gap is None else f'; {MARK} IoU {part.gap.iou:+.4f}' + (
+            f' ({part.gap.low:+.4f} to {part.gap.high:+.4f})' if part.gap.has_interval else '')
         print(f'{named[part.first]} and {named[part.second]} agree on {part.agreement:.3%} of '
               f'the pixels of {scores.spec}{gap}', flush=True)
 

@@ -13,7 +13,7 @@ from training.datasets.base import counted
 from training.metrics import ConfusionMatrix
 from training.reliability import BINS, Reliability
 from training.report_pictures import FALSE_RGB, MISSED_RGB, Panel, WRONG_RGB
-from training.scoring import Difference, ModelScores, SetScores, Tally
+from training.scoring import Difference, LEAST_FRAMES, ModelScores, SetScores, Tally
 
 STYLE = '''
 :root { color-scheme: light; }
@@ -225,9 +225,11 @@ def _left_out(faults: tuple[str, ...]) -> str:
 def _gap(part: Difference, names: tuple[str, ...], scores: SetScores) -> str:
     if part.gap is None or scores.marked is None:
         return ''
+    interval = (f'95 % of resampled frame sets: {part.gap.low:+.4f} to {part.gap.high:+.4f}'
+                if part.gap.has_interval else
+                f'fewer than {LEAST_FRAMES} frames show it: no interval')
     return (f' {_text(names[scores.marked])} IoU of the second less the first: '
-            f'{part.gap.iou:+.4f} (95 % of resampled frame sets: {part.gap.low:+.4f} to '
-            f'{part.gap.high:+.4f}).')
+            f'{part.gap.iou:+.4f} ({interval}).')
 
 
 def _classes(names: tuple[str, ...], model: ModelScores) -> str:

@@ -22,6 +22,9 @@ from training.reliability import Reliability
 #: Frame sets drawn for the interval of a difference.
 RESAMPLES = 1000
 
+#: Fewer frames that show the class have no interval: resampling them knows too little.
+LEAST_FRAMES = 10
+
 
 class Tally:
     """Everything that is counted of one model, over some frames."""
@@ -92,11 +95,20 @@ class ModelScores:
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """Second less first model's IoU of the marked class; 95 % of resampled sets lie within."""
+    """
+    Second less first model's IoU of the marked class; 95 % of resampled sets lie within.
+
+    ``low`` and ``high`` are NaN where too few frames show the class.
+
+    """
 
     iou: float
     low: float
     high: float
+
+    @property
+    def has_interval(self) -> bool:
+        return not np.isnan(self.low)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +177,8 @@ def paired_gap(
     Returns
     -------
     Gap or None
-        None if the class never occurs.
+        None if the class never occurs; without an interval where fewer than ``LEAST_FRAMES`` show
+        it.
 
     """
     counts = np.array([first, second], np.float64).reshape(2, -1, 2)
@@ -176,13 +189,16 @@ def paired_gap(
         ious = ratio(sums[..., 0], sums[..., 1])
         return ious[1] - ious[0]
 
+    whole = float(gap(counts.sum(1)))
+    if counts[..., 1].any(0).sum() < LEAST_FRAMES:
+        return Gap(whole, float('nan'), float('nan'))
     rng = np.random.default_rng(0)
     frames = counts.shape[1]
     # How often each frame is drawn: one matrix product per resampled set, whatever its size.
     resampled = [gap(counts.swapaxes(1, 2) @ rng.multinomial(frames, np.full(frames, 1 / frames)))
                  for _ in range(RESAMPLES)]
     low, high = np.nanquantile(resampled, (0.025, 0.975))
-    return Gap(float(gap(counts.sum(1))), float(low), float(high))
+    return Gap(whole, float(low), float(high))
 
 
 def score(

@@ -108,16 +108,26 @@ def test_gap_is_of_all_frames_and_its_interval_of_resampled_ones() -> None:
     [part] = score('set', Frames(), [EXACT, LATE], match(ROAD, [ROAD, ROAD])).differences
     assert part.gap is not None
     assert part.gap.iou == pytest.approx(99 / 120 - 1)
-    # Four frames: from hardly a bad one to the worst time and again.
-    assert part.gap.low < part.gap.iou < part.gap.high <= 0
-    assert part.gap.low >= -0.5
+    assert not part.gap.has_interval  # of four frames
+    found = paired_gap([(30, 30)] * 12, [(30, 30), (24, 30), (30, 30), (15, 30)] * 3)
+    assert found is not None
+    assert found.iou == part.gap.iou
+    assert -0.5 < found.low < found.iou < found.high < 0
 
 
 def test_gap_of_models_that_always_differ_alike_is_certain() -> None:
-    found = paired_gap([(10, 20)] * 5, [(15, 20)] * 5)
+    found = paired_gap([(10, 20)] * 10, [(15, 20)] * 10)
     assert found is not None
     assert (found.iou, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
     assert paired_gap([(0, 0)], [(0, 0)]) is None
+
+
+def test_only_frames_that_show_the_class_make_an_interval() -> None:
+    first, second = [(10, 20)] * 9 + [(0, 0)] * 9, [(15, 20)] * 9 + [(0, 0)] * 9
+    found = paired_gap(first, second)
+    assert found is not None and found.iou == 0.25 and not found.has_interval
+    found = paired_gap([*first, (0, 0)], [*second, (0, 5)])  # made up by one model
+    assert found is not None and found.has_interval
 
 
 def test_every_pair_of_models_is_compared() -> None:
@@ -461,6 +471,7 @@ def test_page_says_what_the_json_says(written: dict[str, Any]) -> None:
             np.trace(counts[:, :2]) / counts.sum(), abs=1e-6)
         assert len(whole['reliability']) == 15
     [pair] = found['sets']['synthetic:3']['agreement']
+    assert pair['iou_gap']['low'] is None and 'show it: no interval' in text
     assert 0 < pair['share'] < 1 and f'{pair["share"]:.3%}' in text
 
 
