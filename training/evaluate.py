@@ -42,6 +42,9 @@ Pixels = npt.NDArray[np.uint8]
 #: The class that frames are ranked by and that is printed first, where models have it.
 MARK = 'road'
 
+#: Of a .tflite that nothing names the device of.
+DEVICE = 'cpu'
+
 #: Rids a terminal's line of the progress.
 CLEAR = '\r\033[K'
 
@@ -106,9 +109,9 @@ def _parser() -> argparse.ArgumentParser:
                              '(default: %(default)s)')
     parser.add_argument('--on-bad', choices=('stop', 'skip'), default='stop',
                         help='what to do about frames that cannot be read (default: %(default)s)')
-    parser.add_argument('--device', default='cpu',
+    parser.add_argument('--device',
                         help='for a .tflite without its own: cpu, usb, pci, auto '
-                             '(default: %(default)s)')
+                             f'(default: {DEVICE})')
     parser.add_argument('--class-names', nargs='+', default=[], metavar='NAME',
                         help='for models that neither a contract nor config.json of a run names '
                              'the classes of: names by id, or a class list')
@@ -132,11 +135,13 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
 
     Raises
     ------
-    DatasetError, MatchingError, ModelError, DeviceError
-        If a model or a data set cannot be used or their classes do not meet.
+    DatasetError, MatchingError, ModelError, DeviceError, SettingsError
+        If a model or a data set cannot be used, their classes do not meet, or an option has no
+        effect.
 
     """
     texts = [args.model, *args.against]
+    _check_effect(texts, args)
     merges = parse_merges(args.merge)
     taxonomy = datasets.load_taxonomy(args.taxonomy)
     opened = {spec: datasets.open_dataset(spec, args.data, taxonomy, args.on_bad)
@@ -144,9 +149,10 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
     for spec, dataset in opened.items():
         for note in getattr(dataset, 'notes', ()):
             print(f'{spec}: note: {note}')
-    named = labels(texts, args.device)
+    device = args.device or DEVICE
+    named = labels(texts, device)
     names = _class_names(texts, args.class_names)
-    predictors = [open_predictor(text, args.device, names_of, args.road)
+    predictors = [open_predictor(text, device, names_of, args.road)
                   for text, names_of in zip(texts, names, strict=True)]
     for name, predictor in zip(named, predictors, strict=True):
         for spec in opened:
@@ -171,6 +177,22 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         for name, predictor in zip(named, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
                   matching.names, colors, tuple(sets), tuple(pictures))
+
+
+def _check_effect(texts: Sequence[str], args: argparse.Namespace) -> None:
+    """Refuse options that no model heeds."""
+    parsed = [parse_model(text, '') for text in texts]
+    if args.device is not None and all(
+            device or path.suffix == '.keras' for path, device in parsed):
+        raise SettingsError(
+            f'--device: found {args.device}, expected none: every .tflite here names its own, and '
+            'Keras runs a .keras file in float, where it runs itself; leave it away.')
+    if args.road is not None and (args.class_names or all(
+            path.suffix != '.keras' or names_itself(path) for path, _ in parsed)):
+        raise SettingsError(
+            f'--road: found {args.road}, expected none: something names the classes of every '
+            'model here (--class-names, a contract, or config.json beside a .keras file); leave '
+            'it away.')
 
 
 def _class_names(texts: Sequence[str], given: Sequence[str]) -> list[Sequence[str]]:

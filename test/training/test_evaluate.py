@@ -631,6 +631,23 @@ def test_third_party_model_is_scored_on_road_alone(
     assert 'scored as background, road' in out and 'no confidence' in out
 
 
+def test_options_without_effect_are_refused(
+    tmp_path: Path, keras_file: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    tflite, float_model = str(Toy().save(tmp_path)), str(keras_file)
+    for options, message in (
+            (['--model', f'{tflite}@cpu', '--against', float_model, '--device', 'cpu'],
+             '--device: found cpu, expected none'),
+            (['--model', tflite, '--road', '0'], '--road: found 0, expected none'),
+            (['--model', float_model, '--road', '0', '--class-names', 'background', 'road'],
+             '--road: found 0, expected none')):
+        assert evaluate.main([*options, '--on', 'synthetic:1']) == 1
+        said = capsys.readouterr()
+        assert message in said.err and said.err.count('\n') == 1 and said.out == ''
+    assert evaluate.main(['--model', tflite, '--against', float_model, '--on', 'synthetic:1',
+                          '--device', 'cpu', '--road', '1']) == 0
+
+
 def test_class_names_are_for_the_models_without(
     tmp_path: Path, keras_file: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
