@@ -331,11 +331,19 @@ def parse_model(text: str, device: str) -> tuple[Path, str]:
     Raises
     ------
     ModelError
-        As ``bisenet_ros.core.segmenter.model_path``, which takes a shipped model's bare name too.
+        As ``bisenet_ros.core.segmenter.model_path``, which takes a shipped model's bare name too;
+        or if the name is too long.
 
     """
     file, named = _apart(text)
-    return model_path(file), device if named is None else named
+    try:
+        path = model_path(file)
+        path.exists()
+    except OSError as error:
+        raise ModelError(
+            f'{file}: cannot be a file ({error.strerror}); give the path of a .tflite or .keras '
+            'file.') from error
+    return path, device if named is None else named
 
 
 def _apart(text: str) -> tuple[str, str | None]:

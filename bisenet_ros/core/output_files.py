@@ -15,10 +15,11 @@ class OutputError(RuntimeError):
 class UnwritableError(OutputError):
     """The file system does not let a file be written."""
 
-    def __init__(self, path: Path, error: OSError) -> None:
+    def __init__(self, path: Path, error: OSError | RuntimeError) -> None:
+        reason = getattr(error, 'strerror', None) or error
         super().__init__(
-            f'{path}: cannot be written ({error.strerror or error}); name a file in a folder '
-            'that can be written to.')
+            f'{path}: cannot be written ({reason}); name a file in a folder that can be written '
+            'to.')
 
 
 def check_apart(written: Mapping[str, Path | None], read: Iterable[Path] = ()) -> None:
@@ -35,14 +36,21 @@ def check_apart(written: Mapping[str, Path | None], read: Iterable[Path] = ()) -
     Raises
     ------
     OutputError
-        If two of them are one file. What is no file (a pipe, ``/dev/null``) is never replaced.
+        If two of them are one file, or a name cannot be a file's. What is no file (a pipe,
+        ``/dev/null``) is never replaced.
 
     """
     taken = {path.resolve(): 'a file that this command reads' for path in read}
     for option, path in written.items():
-        if path is None or (path.exists() and not path.is_file()):
+        if path is None:
             continue
-        if (place := path.resolve()) in taken:
+        try:
+            if path.exists() and not path.is_file():
+                continue
+            place = path.resolve()
+        except (OSError, RuntimeError) as error:  # a name too long, a ring of links
+            raise UnwritableError(path, error) from error
+        if place in taken:
             raise OutputError(
                 f'{option}: found {str(path)!r}, which is {taken[place]} as well, expected a file '
                 'of its own; give another name.')

@@ -36,6 +36,14 @@ def test_a_file_is_not_written_over_another_one_of_the_same_command(tmp_path: Pa
                         if read == model else {'--json': tmp_path / 'a.json'}, [read])
 
 
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    ring = tmp_path / 'ring'
+    ring.symlink_to(ring)
+    for path, reason in ((tmp_path / ('x' * 300), 'File name too long'), (ring / 'a', '.*')):
+        with pytest.raises(OutputError, match=rf'cannot be written \({reason}'):
+            check_apart({'--json': path})
+
+
 def test_a_file_is_replaced_whole_and_its_link_stays(tmp_path: Path) -> None:
     path, link = tmp_path / 'a.json', tmp_path / 'link.json'
     path.write_text('old')

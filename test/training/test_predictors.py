@@ -65,6 +65,9 @@ def test_names_of_models_are_those_that_robots_take(
     assert parse_model('~/x.tflite@usb', 'cpu') == (tmp_path / 'x.tflite', 'usb')
     with pytest.raises(ModelError, match=r'road_1x1: found no such file, expected the path'):
         parse_model('road_1x1', 'cpu')
+    for suffix in ('', '.tflite', '.keras@usb'):
+        with pytest.raises(ModelError, match=r'cannot be a file \(File name too long\)'):
+            parse_model('x' * 300 + suffix, 'cpu')
 
 
 # -- a device with the CPU in its place --------------------------------------------------------
