@@ -257,6 +257,9 @@ def _line(name: str, tally: Tally, marked: int | None) -> str:
 
 
 def _print(scores: SetScores, named: Sequence[str], drives: int) -> None:
+    if not scores.has_labels:
+        print(f'note: no labelled pixel in {scores.spec}, so nothing is scored; check its labels: '
+              f'python -m training.datasets check {shlex.quote(scores.spec)}')
     for name, model in zip(named, scores.models, strict=True):
         if len(named) > 1:
             print(f'{name}:')

@@ -193,6 +193,8 @@ def _reading() -> str:
 
 def _set(report: Report, scores: SetScores, pictures: SetPictures) -> str:
     parts = [f'<h2>{_text(scores.spec)}</h2>', _left_out(scores.left_out)]
+    if not scores.has_labels:
+        parts.append('<p class="note">No labelled pixel in it, so nothing is scored.</p>')
     for info, model, frames in zip(report.models, scores.models, pictures.worst, strict=True):
         parts += [
             f'<h3>{_text(info.name)} on {_text(scores.spec)}</h3>', _classes(report.names, model),
@@ -253,8 +255,11 @@ def _confusion(names: tuple[str, ...], matrix: ConfusionMatrix) -> str:
              '</tr></thead><tbody>']
     for index, name in enumerate(names):
         counts = matrix.counts[index] if unlabeled else matrix.counts[index, :-1]
-        total = max(int(matrix.counts[index].sum()), 1)
+        total = int(matrix.counts[index].sum())
         lines.append(f'<tr><th>{_text(name)}</th>')
+        if not total:
+            lines.append(f'{"<td>-</td>" * len(counts)}</tr>')
+            continue
         for column, count in enumerate(counts.tolist()):
             rgb = '70,130,180' if column == index else '213,94,0'
             # Errors are small shares: their square root can be seen.

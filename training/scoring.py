@@ -150,6 +150,10 @@ class SetScores:
     differences: tuple[Difference, ...]
     left_out: tuple[str, ...] = ()
 
+    @property
+    def has_labels(self) -> bool:
+        return bool(self.models[0].whole.matrix.counts.any())
+
 
 def common(prediction: Prediction, table: npt.NDArray[np.uint8]) -> Prediction:
     """Return a prediction in the common classes of a ``Matching``."""

@@ -665,6 +665,25 @@ def test_class_names_are_for_the_models_without(
     assert 'class_names is for models without a contract' in capsys.readouterr().err
 
 
+def test_data_without_a_labelled_pixel_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    from written_datasets import write_pair
+    write_pair(tmp_path / 'void', 'a', np.full((40, 60), 255, np.uint8))
+    write_pair(tmp_path / 'rest', 'a', np.zeros((40, 60), np.uint8))
+    model, html = Toy().save(tmp_path), tmp_path / 'a.html'
+    void, rest = (f'ids:{tmp_path / name}' for name in ('void', 'rest'))
+    assert evaluate.main(['--model', str(model), '--on', void, rest, '--html', str(html)]) == 0
+    out = capsys.readouterr().out
+    assert f'note: no labelled pixel in {void}, so nothing' in out
+    assert f'in {rest}, so nothing' not in out
+    assert html.read_text().count('No labelled pixel in it') == 1
+    first, second = html.read_text().split('<h4>Confusion</h4>')[1:]
+    assert '<th>background</th><td>-</td><td>-</td></tr>' in first
+    assert '<th>background</th><td style' in second
+    assert '<th>road</th><td>-</td><td>-</td></tr>' in second
+
+
 def test_frames_that_were_left_out_are_in_the_report(tmp_path: Path) -> None:
     from written_datasets import write_pair
     for number in range(3):
