@@ -14,10 +14,11 @@ can be scored on a finer taxonomy, Google's Cityscapes model on road alone (``--
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.output_files import OutputError, check_apart, check_writable, write_text
 from training import datasets
 from training.class_matching import Matching, MatchingError, match, parse_merges, plain
+from training.datasets.overlap import shared_frames
 from training.predictors import Predictor, names_itself, open_predictor, parse_model
 from training.provenance import commit
 from training.report_html import FramePictures, ModelInfo, number, page, Report, SetPictures
@@ -154,11 +156,8 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
     names = _class_names(texts, args.class_names)
     predictors = [open_predictor(text, device, names_of, args.road)
                   for text, names_of in zip(texts, names, strict=True)]
-    for name, predictor in zip(named, predictors, strict=True):
-        for spec in opened:
-            if spec in predictor.trained_on:
-                print(f'note: {name} was trained on {spec}; its score there tells how well it '
-                      'remembers')
+    for note in _remembered(named, predictors, opened, args.data, taxonomy):
+        print(f'note: {note}')
     matching = match(
         taxonomy.classes, [predictor.class_names for predictor in predictors], merges)
     if len(matching.names) < len(taxonomy.classes):
@@ -177,6 +176,26 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         for name, predictor in zip(named, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
                   matching.names, colors, tuple(sets), tuple(pictures))
+
+
+def _remembered(
+    named: Sequence[str], predictors: Sequence[Predictor],
+    scored: Mapping[str, datasets.FrameDataset], data: Path | None, taxonomy: datasets.Taxonomy,
+) -> Iterator[str]:
+    """Say which models were trained on what is scored: on the whole, or on frames of it."""
+    trained: dict[str, datasets.FrameDataset] = {}
+    for name, predictor in zip(named, predictors, strict=True):
+        for spec in scored:
+            if spec in predictor.trained_on:
+                yield f'{name} was trained on {spec}; its score there tells how well it remembers'
+        for source in sorted(set(predictor.trained_on) - scored.keys()):
+            if source not in trained:
+                # Not here, or of other classes: then only its name could tell.
+                with contextlib.suppress(datasets.DatasetError):
+                    trained[source] = datasets.open_dataset(source, data, taxonomy)
+            if source in trained:
+                yield from (f'{name}: {note}' for pair in scored.items()
+                            if (note := shared_frames((source, trained[source]), pair)))
 
 
 def _check_effect(texts: Sequence[str], args: argparse.Namespace) -> None:

@@ -297,6 +297,21 @@ def test_what_a_model_was_trained_on_is_told(
     assert said.count('was trained on') == 2
 
 
+def test_frames_that_a_model_was_trained_on_are_told_under_another_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    from written_datasets import write_pair
+    for number in range(4):
+        write_pair(tmp_path / 'set', str(number), np.eye(40, 60, dtype=np.uint8))
+    (tmp_path / 'half.txt').write_text('1\n3\n')
+    whole, half = f'ids:{tmp_path}/set', f'ids:{tmp_path}/set,split={tmp_path}/half.txt'
+    model = Toy().save(tmp_path, provenance={'datasets': [half, 'camvid:train', 'ids:gone', 7]})
+    assert evaluate.main(['--model', str(model), '--on', whole, 'synthetic:1']) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith('note: ')]
+    assert len(notes) == 1
+    assert f"toy.tflite: {whole}: 2 of 4 frames (first '1') are in {half}, which is" in notes[0]
+
+
 def test_keras_file_takes_no_device(keras_file: Path) -> None:
     from bisenet_ros.core.errors import ModelError
     for device in ('usb:0', 'cpu'):
