@@ -7,8 +7,9 @@ Each width is trained on small inputs first, and from there on at each of the de
 the shipped models were (``training.train``), with the losses and views of ``road_256x512_calm``;
 then quantized and scored on validation data (``training.quantize``), by the commands that a user
 would type. In the end the int8 models and the untrained ``original`` network take turns on the
-CPU. Everything that is there already in the runs' folder is taken as it is, so a stopped study
-goes on where it was. The schedule is too short for good masks: what counts is the order.
+CPU. Everything that is there already in the runs' folder is taken as it is, a model only with its
+scores, so a stopped study goes on where it was. The schedule is too short for good masks: what
+counts is the order.
 """
 
 from __future__ import annotations
@@ -103,19 +104,27 @@ def train(name: str, runs: Path, data: Path, config: Config) -> Path:
     return run
 
 
+def road_iou(model: Path) -> dict[str, float]:
+    """Return a model's scores by validation set; empty where it is not there or was not scored."""
+    contract = contract_path(model)
+    if not (model.is_file() and contract.is_file()):
+        return {}
+    scores = json.loads(contract.read_text())['provenance'].get('road_iou', {})
+    return {spec: score['int8'] for spec, score in scores.items()}
+
+
 def model_of(
     candidate: Candidate, runs: Path, data: Path, images: int, epochs: tuple[int, int],
 ) -> Path:
     """Train, quantize and score one network; return the model."""
     model = runs / f'{candidate.name}.tflite'
-    if not model.is_file():
+    if not road_iou(model):
         small = train(candidate.width, runs, data,
                       small_inputs_first(candidate.width, images, epochs[0]))
         config = deployed_size(candidate, images, epochs[1], small)
         command('training.quantize', '--run', train(candidate.name, runs, data, config),
                 '--data', data, '--output', model, '--score', *config.validate)
-    provenance = json.loads(contract_path(model).read_text())['provenance']
-    candidate.iou = {spec: score['int8'] for spec, score in provenance['road_iou'].items()}
+    candidate.iou = road_iou(model)
     return model
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from bisenet_ros import Segmenter
 from bisenet_ros.core.console import at_least
 from bisenet_ros.core.postprocess import Wanted
-from training import appearance, datasets
+from training import appearance, datasets, report_html
 from training.augment import WEATHER, Augmentation, random_view
 from training.metrics import ConfusionMatrix
 
@@ -86,17 +86,19 @@ def main() -> None:
                     road = segmenter.contract.class_names.index('road')
                     labels = segmenter.segment(rgb, wanted=Wanted(labels=True)).labels
                     matrix.update(truth, (labels == road).astype(np.uint8))
-        rows.append({'effect': effect, 'road_iou': [round(float(m.iou()[1]), 4) for m in scores]})
+        found = [float(matrix.iou()[1]) for matrix in scores]
+        rows.append({'effect': effect, 'road_iou': [
+            None if np.isnan(value) else round(value, 4) for value in found]})
         if effect == EFFECTS[0]:
             names = ' | '.join(path.stem for path in options.model)
             sys.stdout.write(f'| effect | {names} |\n|---|{"---|" * len(segmenters)}\n')
-        cells = ' | '.join(f'{value:.3f}' for value in rows[-1]['road_iou'])
+        cells = ' | '.join(report_html.number(value, 3) for value in found)
         sys.stdout.write(f'| {effect} | {cells} |\n')
         sys.stdout.flush()
     if options.json:
         options.json.write_text(json.dumps({
             'models': [path.name for path in options.model], 'on': options.on,
-            'every': options.every, 'rows': rows}, indent=2) + '\n')
+            'every': options.every, 'rows': rows}, indent=2, allow_nan=False) + '\n')
 
 
 if __name__ == '__main__':

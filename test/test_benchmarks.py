@@ -201,3 +201,39 @@ def test_json_that_cannot_be_written_is_refused_before_any_work(tmp_path, name):
     assert not result.stdout
     assert 'argument --json: ' in result.stderr
     assert 'found.json: cannot be written (' in result.stderr
+
+
+def test_a_model_that_was_not_scored_counts_as_missing(modules, tmp_path):
+    pytest.importorskip('keras')
+    import pareto
+
+    model, contract = tmp_path / 'a.tflite', tmp_path / 'a.json'
+    assert pareto.road_iou(model) == {}
+    model.touch()
+    assert pareto.road_iou(model) == {}  # stopped before its contract was there
+    contract.write_text('{"provenance": {}}')
+    assert pareto.road_iou(model) == {}
+    contract.write_text('{"provenance": {"road_iou": {"val": {"float": 0.6, "int8": 0.5}}}}')
+    assert pareto.road_iou(model) == {'val': 0.5}
+
+
+def test_robustness_without_labels_is_null(modules, tmp_path, monkeypatch, capsys):
+    pytest.importorskip('ai_edge_litert')
+    import robustness
+    from tflite_models import Toy
+    from written_datasets import write_pair
+
+    write_pair(tmp_path / 'void', 'a', np.full((40, 60), 255, np.uint8))
+    model, target = Toy().save(tmp_path), tmp_path / 'found.json'
+    monkeypatch.setattr(robustness, 'EFFECTS', ('as it is',))
+    monkeypatch.setattr(sys, 'argv', [
+        'robustness.py', '--model', str(model), '--data', str(tmp_path), '--on',
+        f'ids:{tmp_path}/void', '--json', str(target)])
+    robustness.main()
+
+    def refused(text):
+        raise ValueError(text)
+
+    rows = json.loads(target.read_text(), parse_constant=refused)['rows']
+    assert rows == [{'effect': 'as it is', 'road_iou': [None]}]
+    assert '| as it is | - |' in capsys.readouterr().out
