@@ -247,7 +247,7 @@ def main() -> int:
                         help='measured in each round (%(default)s)')
     parser.add_argument('--other-load', type=float, default=0.1, metavar='CORES',
                         help='more by other processes and a window is repeated (%(default)s)')
-    parser.add_argument('--repeats', type=at_least(1), default=3, help='at most (%(default)s)')
+    parser.add_argument('--repeats', type=at_least(0), default=3, help='at most (%(default)s)')
     parser.add_argument('--threads', type=int, default=automatic_threads(),
                         help='num_threads of all (default: what 0 chooses, %(default)s here)')
     parser.add_argument('--model', type=Path, default=SHIPPED_MODEL)
