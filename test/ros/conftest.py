@@ -1,6 +1,7 @@
 """A ROS domain of this test session's own, and skips where a room's data is absent."""
 
 import os
+import signal
 import socket
 
 import pytest
@@ -26,6 +27,9 @@ def free_domain(beside: str = '') -> int:
     raise RuntimeError('every ROS domain from 1 to 100 is in use on this machine.')
 
 
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    # Under nohup, as CI may be: what is ignored the nodes would inherit, what is handled not.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 sweep_shared_memory()
 os.environ['ROS_DOMAIN_ID'] = str(free_domain())
 if os.environ.get('ROS_DISTRO') == 'humble':  # which does not know the newer variable

@@ -45,6 +45,7 @@ class Recorder:
 
     def __init__(self, name):
         self.name = name
+        self.topic_name = f'/segmenter/{name}'
         self.message = None
         self.count = 0
 
@@ -71,7 +72,7 @@ class CallbackPath:
         self.info_recorder = Recorder('camera_info')
         self.node.destroy_publisher(self.node._camera_info_output)
         self.node._camera_info_output = self.info_recorder
-        self.node._camera_info = CameraInfo(width=64, height=48)
+        self.node._camera_info = CameraInfo()  # of no size: every image's
         self.node._worker = self
         self.item = None
 

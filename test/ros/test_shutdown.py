@@ -5,6 +5,8 @@ In every state, twice in a row too; twenty-five ends in all.
 """
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -111,6 +113,18 @@ def test_while_it_starts(start):
         assert code == 0, node.output
         assert 'Traceback' not in node.output
         assert 'ERROR' not in node.output
+
+
+def test_a_closed_terminal_is_ignored_under_nohup():
+    script = ('import signal\n'
+              'from bisenet_ros import process\n'
+              'signal.signal(signal.SIGHUP, signal.SIG_IGN)\n'
+              'stopping = process.hold_signals()\n'
+              'signal.raise_signal(signal.SIGHUP)\n'
+              'assert not stopping.is_set()\n'
+              'signal.raise_signal(signal.SIGTERM)\n'
+              'assert stopping.is_set()\n')
+    assert subprocess.run([sys.executable, '-c', script], check=False).returncode == 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
