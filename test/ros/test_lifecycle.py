@@ -9,6 +9,7 @@ from harness import (
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import GetAvailableTransitions
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 
 from bisenet_ros import segmenter
 from bisenet_ros.core.segmenter import SHIPPED_MODEL
@@ -100,6 +101,19 @@ def test_transitions_by_number_as_lifecycle_managers_send_them(peer, node):
     assert peer.transition(Transition.TRANSITION_CONFIGURE)
     assert not peer.transition(Transition.TRANSITION_CONFIGURE)
     assert peer.state() == 'inactive'
+
+
+def test_a_node_that_is_configured_anew_is_enabled(peer, node):
+    bring(peer, 'active')
+    peer.watch(Image, '/segmenter/mask')
+    peer.wait_for(peer.subscribed, 'a subscription')
+    assert peer.call(SetBool, '/segmenter/enable', SetBool.Request(data=False)).success
+    peer.wait_for(lambda: not peer.subscribed(), 'no subscription while disabled')
+    bring(peer, 'unconfigured')
+
+    bring(peer, 'active')
+
+    peer.wait_for(peer.subscribed, 'a subscription')
 
 
 def test_available_transitions(peer, node):

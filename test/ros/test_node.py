@@ -272,6 +272,19 @@ def test_only_what_is_listened_to_is_computed(peer, inside, monkeypatch, listene
     assert set(asked) == {wanted}
 
 
+def test_what_needs_no_drawing_goes_out_first(peer, inside, monkeypatch):
+    camera, sent = peer.camera('/inside/image'), []
+    watches = [peer.watch(Image, f'/inside/segmenter/{name}') for name in OUTPUTS]
+    peer.ask(camera, peer.image(np.zeros((20, 30, 3), np.uint8)), *watches)
+    for name, output in inside.node._outputs.items():
+        monkeypatch.setattr(output, 'publish', lambda msg, name=name: sent.append(name))
+
+    camera.publish(peer.image(np.zeros((20, 30, 3), np.uint8)))
+
+    peer.wait_for(lambda: len(sent) == len(OUTPUTS), 'all outputs')
+    assert sent == ['mask', 'labels', 'confidence', 'color_mask', 'overlay']
+
+
 def test_camera_info_alone_needs_no_inference(peer, inside):
     camera = peer.camera('/inside/image')
     infos = peer.node.create_publisher(CameraInfo, '/inside/camera_info', RELIABLE)
