@@ -257,6 +257,12 @@ class ImageBuffer:
         return self._message
 
 
+def _sizes_of(info: CameraInfo) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return width and height of what a camera shows, in its sensor's pixels and its image's."""
+    view = info.roi.width or info.width, info.roi.height or info.height
+    return view, (view[0] // max(1, info.binning_x), view[1] // max(1, info.binning_y))
+
+
 def camera_info_problem(info: CameraInfo, size: tuple[int, int]) -> str:
     """
     Return why camera info cannot be of an image; empty if it can.
@@ -269,8 +275,7 @@ def camera_info_problem(info: CameraInfo, size: tuple[int, int]) -> str:
         Width and height of the image in pixels.
 
     """
-    view = info.roi.width or info.width, info.roi.height or info.height
-    binned = view[0] // max(1, info.binning_x), view[1] // max(1, info.binning_y)
+    _, binned = _sizes_of(info)
     if not all(binned) or abs(size[0] * binned[1] / (size[1] * binned[0]) - 1) <= ASPECT_TOLERANCE:
         return ''
     return (f'found calibration of {binned[0]}x{binned[1]} pixels, expected the shape of the '
@@ -303,8 +308,7 @@ def scaled_camera_info(info: CameraInfo, size: tuple[int, int], header: Header) 
     scaled = copy.deepcopy(info)
     scaled.header = header
     roi = info.roi
-    view = roi.width or info.width, roi.height or info.height  # in pixels of the whole sensor
-    binned = view[0] // max(1, info.binning_x), view[1] // max(1, info.binning_y)
+    view, binned = _sizes_of(info)
     if size == binned:
         return scaled
     scaled.width, scaled.height = width, height

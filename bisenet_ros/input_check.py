@@ -53,10 +53,10 @@ def input_problem(
     return '; '.join(reasons) if len(reasons) == len(publishers) else ''
 
 
-def other_cameras(node: Node, topic: str) -> list[str]:
-    """Return the full names of the nodes that publish a topic, each once for a publisher."""
-    return sorted(f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-                  for info in node.get_publishers_info_by_topic(topic))
+def cameras_heard(node: Node, topic: str, message_type: str, qos: QoSProfile) -> list[str]:
+    """Return the node of each publisher that is heard, by its full name; see ``input_problem``."""
+    return sorted(_full_name(info) for info in node.get_publishers_info_by_topic(topic)
+                  if not _mismatch(info, message_type, qos))
 
 
 def _other_transport(node: Node, topic: str, message_type: str) -> str:
@@ -115,9 +115,13 @@ def gap_remedy(node: Node, topic: str, environ: Mapping[str, str]) -> str:
             'the machine or the network is too busy)')
 
 
+def _full_name(info: Any) -> str:
+    return f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+
+
 def _mismatch(info: Any, message_type: str, qos: QoSProfile) -> str:
     """Return why one publisher cannot be heard; empty if it can."""
-    name = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+    name = _full_name(info)
     if info.topic_type != message_type:
         return (f'{name} publishes {info.topic_type}, expected {message_type}; '
                 'see the parameter image_transport')

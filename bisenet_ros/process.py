@@ -3,8 +3,7 @@ How a node's process starts and ends.
 
 Signals are taken by a handler of our own: SIGINT, SIGTERM and SIGHUP (a terminal that is closed)
 set an event; the loop sees it within ``POLL_S``, ignores them from then on and takes everything
-down in order. rclpy's own
-handlers would shut the context down under a worker that is publishing.
+down in order. rclpy's own handlers would shut the context down under a worker that is publishing.
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 #: An executor that did nothing but fail for so long will not come round any more.
 HOPELESS_S = 5.0
 
+#: How often at most a fault is logged that may come with every frame or call.
 LOG_PERIOD_S = 5.0
 
 #: What the names of parameters for QoS begin with.
@@ -229,7 +229,8 @@ def hold_signals() -> threading.Event:
         stopping.set()
 
     for signal_number in ENDING:
-        if (signal_number, signal.getsignal(signal_number)) != (signal.SIGHUP, signal.SIG_IGN):
+        ignored = signal.getsignal(signal_number) == signal.SIG_IGN
+        if not (ignored and signal_number == signal.SIGHUP):
             signal.signal(signal_number, handle)
     return stopping
 

@@ -44,7 +44,8 @@ from bisenet_ros.core.health import SETTLING_S, Level, Report, StreamContext, St
 from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter
 from bisenet_ros.core.supervisor import DeviceStatus
 from bisenet_ros.core.worker import NewestWorker, RateLimit
-from bisenet_ros.input_check import gap_remedy, input_problem, other_cameras
+from bisenet_ros.input_check import cameras_heard, gap_remedy, input_problem
+from bisenet_ros.process import LOG_PERIOD_S
 from bisenet_ros.transport import lost_frames
 
 try:
@@ -55,7 +56,6 @@ except ImportError:  # Humble
 #: How often subscribers are counted; the input comes back within this and a discovery.
 WATCH_S = 0.1
 
-LOG_PERIOD_S = 5.0
 INFO_LOG_PERIOD_S = 60.0
 
 #: For so long the middleware goes on listing a publisher whose process was killed.
@@ -511,6 +511,11 @@ class SegmenterNode(LifecycleNode):
             self.get_logger().error(
                 f'{reason} Frame dropped.', throttle_duration_sec=LOG_PERIOD_S)
             return
+        if info is not None and not self._is_of(info, msg.header.frame_id, frame.shape[:2]):
+            info = None
+            if not listened:
+                self._health.skipped()
+                return
         invoke_s, output_hw = None, segmenter.output_hw(frame.shape[:2])
         if listened:
             stamp = msg.header.stamp
@@ -527,7 +532,7 @@ class SegmenterNode(LifecycleNode):
                     allocate=self._pixels)
                 output_hw = pictures[name].shape[:2]  # settings may have changed meanwhile
                 self._outputs[name].publish(self._buffers[name].message(msg.header))
-        if info is not None and self._is_of(info, msg.header.frame_id, frame.shape[:2]):
+        if info is not None:
             self._camera_info_output.publish(conversions.scaled_camera_info(
                 info, output_hw[::-1], msg.header))
         self._health.published(
@@ -535,18 +540,18 @@ class SegmenterNode(LifecycleNode):
 
     def _is_of(self, info: CameraInfo, frame_id: str, size_hw: tuple[int, int]) -> bool:
         """Tell whether camera info may be this image's, and warn if not."""
-        topic = self.resolve_topic_name('camera_info')
         if problem := conversions.camera_info_problem(info, size_hw[::-1]):
             self.get_logger().warning(
-                f'nothing goes out on {self._camera_info_output.topic_name}: {topic}: {problem}; '
-                f'remap with {self._rules_begin}camera_info:=TOPIC',
+                f'nothing goes out on {self._camera_info_output.topic_name}: '
+                f'{self.resolve_topic_name("camera_info")}: {problem}; remap with '
+                f'{self._rules_begin}camera_info:=TOPIC',
                 throttle_duration_sec=INFO_LOG_PERIOD_S)
             return False
         if info.header.frame_id not in ('', frame_id):
             self.get_logger().warning(
-                f'{topic}: found the frame_id {info.header.frame_id!r}, but the images have '
-                f'{frame_id!r}; if it is another camera\'s, remap with '
-                f'{self._rules_begin}camera_info:=TOPIC',
+                f'{self.resolve_topic_name("camera_info")}: found the frame_id '
+                f'{info.header.frame_id!r}, but the images have {frame_id!r}; if it is another '
+                f'camera\'s, remap with {self._rules_begin}camera_info:=TOPIC',
                 throttle_duration_sec=INFO_LOG_PERIOD_S)
         return True
 
@@ -589,10 +594,10 @@ class SegmenterNode(LifecycleNode):
             self._alone_s = time.monotonic()
         else:
             message_type, _ = conversions.TRANSPORTS[self._value('image_transport')]
-            problem = input_problem(
-                self, self._input_name(), f'sensor_msgs/msg/{message_type.__name__}',
-                subscription.qos_profile, f'{self._rules_begin}image')
-            doubt = self._doubt(other_cameras(self, self._input_name()))
+            heard = (self, self._input_name(), f'sensor_msgs/msg/{message_type.__name__}',
+                     subscription.qos_profile)
+            problem = input_problem(*heard, f'{self._rules_begin}image')
+            doubt = self._doubt(cameras_heard(*heard))
             remedy = gap_remedy(self, self._input_name(), os.environ)
         status = self._segmenter.device_status if self._segmenter else DeviceStatus('none')
         facts = [('device restarts', str(status.restarts))]

@@ -1,4 +1,4 @@
-"""What tools that print a report do about where it goes."""
+"""What command-line tools share: numbers they are given, and where their reports go."""
 
 from __future__ import annotations
 

@@ -327,7 +327,7 @@ def test_camera_info_that_never_comes_is_told_and_nothing_counts_as_published(
 def test_camera_info_of_another_camera_is_told(
     peer, inside, monkeypatch, size_wh, frame_id, published,
 ):
-    told = LogLines()
+    told, before = LogLines(), inside.node._health.counts
     monkeypatch.setattr(inside.node, 'get_logger', lambda: told)
     camera = peer.camera('/inside/image')
     infos = peer.node.create_publisher(CameraInfo, '/inside/camera_info', RELIABLE)
@@ -347,6 +347,7 @@ def test_camera_info_of_another_camera_is_told(
             'calibration of 64x20 pixels, expected the shape of the images, 30x20; remap with '
             'camera_info:=TOPIC')
         assert not watched
+        assert inside.node._health.counts.published == before.published
     elif frame_id:
         assert ("found the frame_id 'other', but the images have 'camera_optical_frame'"
                 ) in told.lines[-1]

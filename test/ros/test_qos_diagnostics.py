@@ -13,7 +13,7 @@ from rclpy.node import NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from bisenet_ros.input_check import gap_remedy, input_problem, other_cameras
+from bisenet_ros.input_check import cameras_heard, gap_remedy, input_problem
 from bisenet_ros.transport import DISCOVERY_PROFILE, profile_path
 
 OK, WARN, ERROR = 0, 1, 2
@@ -182,14 +182,17 @@ def test_what_others_publish_is_asked_of_nodes_and_no_topic_by_its_name():
         'are published on /cam/image, /jpeg)')
 
 
-def test_two_cameras_on_one_topic_are_told(peer, node):
-    cameras = [peer.camera(), peer.node.create_publisher(Image, IMAGE_TOPIC, 1)]
-    peer.watch(Image, '/segmenter/mask')
-    peer.wait_for(peer.subscribed, 'a subscription')
-    own = f'/{peer.node.get_name()}'
+def test_only_publishers_that_are_heard_are_mixed():
+    """Neither one of another type, as a wrong rule makes it, nor one of other QoS."""
+    publishers = [
+        SimpleNamespace(node_name=name, node_namespace='/', qos_profile=qos,
+                        topic_type=f'sensor_msgs/msg/{kind}')
+        for name, kind, qos in (('rear', 'Image', RELIABLE), ('front', 'Image', RELIABLE),
+                                ('jpeg', 'CompressedImage', RELIABLE),
+                                ('lossy', 'Image', BEST_EFFORT))]
+    node = SimpleNamespace(get_publishers_info_by_topic=lambda topic: publishers)
 
-    peer.wait_for(lambda: other_cameras(peer.node, IMAGE_TOPIC) == [own, own], 'both publishers')
-    assert cameras
+    assert cameras_heard(node, 'image', 'sensor_msgs/msg/Image', RELIABLE) == ['/front', '/rear']
 
 
 def test_an_incompatible_publisher_is_named(peer, overridden):
