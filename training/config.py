@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bisenet_ros.core.errors import first_line
+from bisenet_ros.core.output_files import write_text
 from training.augment import Augmentation
 from training.datasets import DatasetError, Taxonomy, load_taxonomy
 from training.model import Architecture, check_input_hw, check_output_stride
@@ -424,3 +425,20 @@ def load_config(path: Path) -> Config:
             f'{path}: found CONFIG of type {type(found).__name__}, expected '
             'training.config.Config.')
     return found
+
+
+def write_config(path: Path, config: Config, docstring: str) -> None:
+    """
+    Write a file that ``load_config`` reads, its folder too.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+
+    """
+    write_text(
+        path, f'"""{docstring}"""\n\n'
+        'from training.augment import Augmentation  # noqa: F401\n'
+        'from training.config import Config, Phase\n'
+        f'from training.model import Architecture\n\nCONFIG = {config!r}\n')

@@ -7,22 +7,33 @@ Trains what ``training/configs/<name>.py`` says, and before it every run that it
 (``init``), which also labels the unlabelled frames that the next one is trained on; runs lie in
 ``runs/`` of the current folder and are gone on with where they stopped. Then it quantizes, and
 scores validation and test.
+
+That takes some twelve hours on two cores. ``--rehearse`` goes the same way in minutes, in
+FOLDER/rehearsal, with two batches of small inputs a run: the model is of no use, but data,
+packages, disk and every step of the chain have then been seen to work.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from training.config import ConfigError, load_config
+from bisenet_ros.core.output_files import OutputError, check_writable
+from training.config import Config, ConfigError, Phase, load_config, write_config
 from training.datasets import DatasetError
 from training.datasets.base import located
 
 CONFIGS = Path(__file__).parent / 'configs'
 
 RUNS = Path('runs')
+
+#: Subfolder of the output in which ``--rehearse`` works, and its inputs' height and width.
+REHEARSAL = 'rehearsal'
+REHEARSAL_HW = (64, 128)
 
 #: How long a step may take to end after a Ctrl-C, in seconds.
 STOP_S = 20.0
@@ -79,17 +90,31 @@ def stages(name: str) -> list[str]:
     return list(dict.fromkeys([*before, *own]))
 
 
-def commands(name: str, data: Path, output: Path) -> list[list[str]]:
-    """Return what is run, one after the other, as the arguments behind ``python -m``."""
+def rehearsed(config: Config) -> Config:
+    """Return a configuration cut to two batches of small inputs."""
+    return dataclasses.replace(
+        config, phases=(Phase(REHEARSAL_HW, 1),), images_per_epoch=2 * config.batch_size,
+        warmup_steps=1)
+
+
+def commands(
+    name: str, data: Path, output: Path, rehearsal: Path | None = None,
+) -> list[list[str]]:
+    """
+    Return what is run, one after the other, as the arguments behind ``python -m``.
+
+    In ``rehearsal``, if that is given, with the configurations that lie there.
+    """
+    configs = rehearsal / 'configs' if rehearsal else CONFIGS
     runs = []
     asked = {spec for stage in stages(name)
              for spec, _ in load_config(CONFIGS / f'{stage}.py').train}
     for stage in stages(name):
-        runs.append(['training.train', '--config', str(CONFIGS / f'{stage}.py'),
+        runs.append(['training.train', '--config', str(configs / f'{stage}.py'),
                      '--data', str(data), '--run', str(RUNS / stage)])
         labels = RUNS / stage / PSEUDO_LABELS
         if (stage in UNLABELLED and f'ids:{labels.as_posix()}' in asked
-                and not labels.is_dir()):
+                and not (rehearsal or Path()).joinpath(labels).is_dir()):
             runs.append(['training.pseudo_labels', '--run', str(RUNS / stage), '--data', str(data),
                          '--images', *UNLABELLED[stage], '--every', '2', '--output', str(labels)])
     validate = load_config(CONFIGS / f'{name}.py').validate
@@ -114,20 +139,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, required=True, help='data folder')
     parser.add_argument('--output', type=Path, required=True, help='folder for the model')
     parser.add_argument('--dry-run', action='store_true', help='only print the commands')
+    parser.add_argument('--rehearse', action='store_true',
+                        help=f'the same in small, in the output folder\'s {REHEARSAL}/')
     args = parser.parse_args(argv)
+    data, output, rehearsal = args.data, args.output, None
+    if args.rehearse:
+        output = rehearsal = (output / REHEARSAL).absolute()
+        data = data.absolute()
     try:
-        steps = commands(args.name, args.data, args.output)
+        steps = commands(args.name, data, output, rehearsal)
         if not args.dry_run:  # hours before they are needed
-            for place in (place for stage in stages(args.name)
-                          for place in UNLABELLED.get(stage, ())):
-                located(place, args.data)
-    except (ConfigError, DatasetError) as error:
+            for images in (images for stage in stages(args.name)
+                           for images in UNLABELLED.get(stage, ())):
+                located(images, data)
+            check_writable(output / f'{args.name}.tflite')
+            if rehearsal:
+                _write_rehearsal(args.name, rehearsal / 'configs')
+    except (ConfigError, DatasetError, OutputError) as error:
         print(error, file=sys.stderr)
         return 1
     try:
         for step in steps:
             print('python -m', *step, flush=True)
-            if not args.dry_run and (code := _run(step)):
+            if not args.dry_run and (code := _run(step, rehearsal)):
                 return code
     except KeyboardInterrupt:
         print('interrupted: the same command goes on behind the last epoch that was finished.',
@@ -136,9 +170,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _run(step: list[str]) -> int:
-    """Run a step; a Ctrl-C, which it gets too, lets it end by itself."""
-    with subprocess.Popen([sys.executable, '-m', *step]) as process:
+def _write_rehearsal(name: str, configs: Path) -> None:
+    """Write the configurations of a rehearsal."""
+    for stage in stages(name):
+        write_config(configs / f'{stage}.py', rehearsed(load_config(CONFIGS / f'{stage}.py')),
+                     f'Written by training.rebuild --rehearse: {stage}, in small.')
+
+
+def _run(step: list[str], place: Path | None) -> int:
+    """Run a step, in a folder; a Ctrl-C, which it gets too, lets it end by itself."""
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get('PYTHONPATH'))))
+    with subprocess.Popen([sys.executable, '-m', *step], cwd=place,
+                          env={**os.environ, 'PYTHONPATH': path}) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 pytest.importorskip('keras', reason='keras is not installed (pip install .[train])')
 
 from training import rebuild
-from training.config import ConfigError, load_config
+from training.config import ConfigError, Phase, load_config
 
 pytestmark = pytest.mark.training
 
@@ -82,7 +83,7 @@ def test_frames_are_labelled_before_a_run_is_trained_on_them(
 def test_frames_that_will_be_labelled_are_looked_up_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(rebuild, '_run', lambda _: pytest.fail('begun'))
+    monkeypatch.setattr(rebuild, '_run', lambda *_: pytest.fail('begun'))
     assert rebuild.main(['road_256x512', '--data', str(tmp_path), '--output', 'o']) == 1
     assert 'unlabelled' in capsys.readouterr().err
 
@@ -101,17 +102,60 @@ def test_a_start_from_elsewhere_is_refused(
     assert 'elsewhere/run' in capsys.readouterr().err
 
 
-def test_the_first_failure_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_failure_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
 
-    def run(step: list[str]) -> int:
+    def run(step: list[str], place: Path | None) -> int:
+        assert place is None
         ran.append(step[0])
         return 3
 
     monkeypatch.setattr(rebuild, '_run', run)
     monkeypatch.setattr(rebuild, 'UNLABELLED', {})
-    assert rebuild.main(['road_256x512', '--data', 'd', '--output', 'o']) == 3
+    output = str(tmp_path / 'o')
+    assert rebuild.main(['road_256x512', '--data', 'd', '--output', output]) == 3
     assert ran == ['training.train']
+
+
+def test_a_folder_that_cannot_take_the_model_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(rebuild, '_run', lambda *_: pytest.fail('begun'))
+    monkeypatch.setattr(rebuild, 'UNLABELLED', {})
+    (tmp_path / 'file').touch()
+    assert rebuild.main(['road_128x256', '--data', 'd', '--output', str(tmp_path / 'file')]) == 1
+    assert 'file/road_128x256.tflite: cannot be written' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', rebuild.shipped())
+def test_a_rehearsal_takes_the_same_steps_in_small(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rebuild, 'located', lambda *_: None)
+    monkeypatch.setattr(rebuild, '_run', lambda step, place: ran.append((step, place)))
+    assert rebuild.main([name, '--data', 'd', '--output', 'o', '--rehearse']) == 0
+    place = tmp_path / 'o' / 'rehearsal'
+    for (step, where), whole in zip(
+            ran, rebuild.commands(name, tmp_path / 'd', place), strict=True):
+        assert where == place  # its runs are not those of the rebuild
+        if step[0] == 'training.train':
+            at = step.index('--config') + 1
+            real, small = load_config(Path(whole[at])), load_config(Path(step[at]))
+            assert (small.phases, small.images_per_epoch) == (
+                (Phase((64, 128), 1),), 2 * real.batch_size)
+            assert dataclasses.replace(
+                small, phases=real.phases, images_per_epoch=real.images_per_epoch,
+                warmup_steps=real.warmup_steps) == real
+            whole[at] = step[at]
+        elif step[0] == 'training.pseudo_labels':
+            place.joinpath(step[step.index('--output') + 1]).mkdir(parents=True)
+        assert step == whole
+    ran.clear()  # and goes on where it was
+    assert rebuild.main([name, '--data', 'd', '--output', 'o', '--rehearse']) == 0
+    assert {'training.train'} < {step[0] for step, _ in ran} == {
+        'training.train', 'training.quantize', 'training.evaluate'}
 
 
 #: A step that says when it runs, and takes its time to end after a Ctrl-C.
@@ -134,7 +178,8 @@ def test_ctrl_c_lets_the_step_end_by_itself(tmp_path: Path) -> None:
         [sys.executable, '-c', 'import sys; from training import rebuild\n'
          'rebuild.commands = lambda *words: [["slow_step"], ["slow_step"]]\n'
          'rebuild.UNLABELLED = {}\n'
-         'sys.exit(rebuild.main(["road_256x512", "--data", "d", "--output", "o"]))'],
+         'sys.exit(rebuild.main(["road_256x512", "--data", "d", "--output", sys.argv[1]]))',
+         str(tmp_path)],
         cwd=root, env={**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{tmp_path}'},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
