@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,13 +22,19 @@ import numpy.typing as npt
 from bisenet_ros.core.contract import ModelContract
 from bisenet_ros.core.engine import Engine, TensorSpec
 from bisenet_ros.core.engines import Model, Placing, open_engine, twins
-from bisenet_ros.core.errors import DeviceLostError
+from bisenet_ros.core.errors import DeviceError, DeviceLostError
 from bisenet_ros.core.health import Level
 from bisenet_ros.core.supervisor import DeviceStatus, Event, SupervisedEngine
 
 #: Frames between the choice of the newest and the end of its inference: one in the engine and one
 #: that is made ready meanwhile. More would only grow old.
 FRAMES_UNDER_WAY = 2
+
+#: The place of all that may open an EdgeTPU: which one it will be is known afterwards.
+EDGETPU = 'edgetpu'
+
+#: How long one who waits for that place takes to see that it is to end, in seconds.
+STOP_POLL_S = 0.2
 
 
 class Turns:
@@ -38,13 +45,15 @@ class Turns:
     ----------
     places : int
 
+    Owners are told apart by what they are equal to, and can be referred to weakly.
+
     """
 
     def __init__(self, places: int) -> None:
         self._lock = threading.Lock()
         self._free = places
         self._queue: collections.deque[_Waiter] = collections.deque()
-        self._dismissed: set[object] = set()
+        self._dismissed: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def take(self, owner: object) -> bool:
         """Wait for a place; False if the owner is dismissed."""
@@ -205,6 +214,7 @@ class EngineShare:
 @dataclasses.dataclass(eq=False)
 class _SharedEngine:
     engine: Engine
+    place: object  # that is busy while the engine is opened and closed
     shares: list[EngineShare] = dataclasses.field(default_factory=list)
     turns: Turns = dataclasses.field(default_factory=lambda: Turns(FRAMES_UNDER_WAY))
     running: Turns = dataclasses.field(default_factory=lambda: Turns(1))
@@ -219,15 +229,18 @@ class EnginePool:
     """
 
     def __init__(self) -> None:
-        self._placing = threading.Lock()  # one opens or closes at a time: a device is there once
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()  # guards what follows, and who has a share of what
         self._engines: dict[tuple[object, ...], _SharedEngine] = {}
+        self._busy: collections.Counter[object] = collections.Counter()  # opened or closed, places
 
     def open(
         self, model: Model, placing: Placing, stop: threading.Event | None = None,
     ) -> tuple[EngineShare, ModelContract, list[Event]]:
         """
         Return a share of an engine that has the model loaded.
+
+        What is open already is shared at once. An EdgeTPU is there once, so whoever wants one
+        waits until no other is being opened or closed; CPU engines wait for none.
 
         Parameters
         ----------
@@ -250,25 +263,54 @@ class EnginePool:
 
         """
         key = _identity(model.path, placing)
-        with self._placing:
-            shared, events = self._engines.get(key), list[Event]()
+        place = key if placing.device == 'cpu' else EDGETPU
+        with self._changed:
+            while not self._changed.wait_for(
+                    lambda: key in self._engines or not self._busy[place], STOP_POLL_S):
+                if stop is not None and stop.is_set():
+                    raise DeviceError(
+                        f'{placing.device}: told to end while another was being opened.')
+            shared = self._engines.get(key)
             if shared is None:
-                engine, contract, events = open_engine(model, placing, stop)
-                shared = _SharedEngine(engine)
+                self._busy[place] += 1
             else:
-                contract = model.contract_of(shared.engine)
-                events = [Event(Level.OK, 'the engine is shared with '
-                                          f'{len(shared.shares)} more.')]
-            share = EngineShare(self, shared)
-            share.timeout_s = placing.inference_timeout_s
-            with self._lock:
-                self._engines[key] = shared
-                shared.shares.append(share)
-        return share, contract, events
+                sharers, share = len(shared.shares), self._share(shared, placing)
+        if shared is None:
+            return self._open_first(key, place, model, placing, stop)
+        try:
+            contract = model.contract_of(shared.engine)
+        except BaseException:
+            share.close()
+            raise
+        return share, contract, [Event(Level.OK, f'the engine is shared with {sharers} more.')]
+
+    def _open_first(
+        self, key: tuple[object, ...], place: object, model: Model, placing: Placing,
+        stop: threading.Event | None,
+    ) -> tuple[EngineShare, ModelContract, list[Event]]:
+        """Do as ``open`` does, with a place that is marked as busy."""
+        try:
+            engine, contract, events = open_engine(model, placing, stop)
+            with self._changed:
+                shared = self._engines[key] = _SharedEngine(engine, place)
+                return self._share(shared, placing), contract, events
+        finally:
+            self._no_longer_busy(place)
+
+    def _share(self, shared: _SharedEngine, placing: Placing) -> EngineShare:
+        share = EngineShare(self, shared)
+        share.timeout_s = placing.inference_timeout_s
+        shared.shares.append(share)
+        return share
+
+    def _no_longer_busy(self, place: object) -> None:
+        with self._changed:
+            self._busy -= collections.Counter([place])
+            self._changed.notify_all()
 
     def take_events(self, shared: _SharedEngine, share: EngineShare) -> list[Event]:
         """Return what a share has not heard yet of its engine."""
-        with self._lock:
+        with self._changed:
             if isinstance(shared.engine, SupervisedEngine):
                 news = shared.engine.take_events()
                 for other in shared.shares:
@@ -278,20 +320,23 @@ class EnginePool:
 
     def leave(self, shared: _SharedEngine, share: EngineShare) -> None:
         """Take a share back; close the engine behind the last."""
-        with self._placing:
-            with self._lock:
-                if share not in shared.shares:
-                    return
-                shared.shares.remove(share)
-                if shared.shares:
-                    return
-                self._engines = {
-                    key: other for key, other in self._engines.items() if other is not shared}
+        with self._changed:
+            if share not in shared.shares:
+                return
+            shared.shares.remove(share)
+            if shared.shares:
+                return
+            self._engines = {
+                key: other for key, other in self._engines.items() if other is not shared}
+            self._busy[shared.place] += 1  # what is opened from now on waits; this does not
+        try:
             shared.engine.close()
+        finally:
+            self._no_longer_busy(shared.place)
 
     def close(self) -> None:
         """Close every engine, whoever has a share of it: a wait for a device ends."""
-        with self._placing, self._lock:
+        with self._changed:
             engines, self._engines = list(self._engines.values()), {}
             shares = [share for shared in engines for share in shared.shares]
             for shared in engines:

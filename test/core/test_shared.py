@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import threading
@@ -46,6 +47,13 @@ def join(*threads: threading.Thread) -> None:
 # -- turns ---------------------------------------------------------------------------------------
 
 
+class Owner(str):
+    """A name that can be referred to weakly."""
+
+
+A, B, C, D, E = map(Owner, 'ABCDE')
+
+
 def queue(turns: Turns, owner: object, admitted: list[object], waiting: int) -> threading.Thread:
     """Let an owner queue; return when so many wait."""
     thread = in_thread(lambda: admitted.append(owner) if turns.take(owner) else None)
@@ -55,9 +63,9 @@ def queue(turns: Turns, owner: object, admitted: list[object], waiting: int) -> 
 
 def test_places_go_to_those_who_ask_first() -> None:
     turns, admitted = Turns(2), list[object]()
-    assert turns.take('a') and turns.take('b')
-    threads = [queue(turns, owner, admitted, count) for count, owner in enumerate('cde', 1)]
-    for count, owner in enumerate('cde', 1):
+    assert turns.take(A) and turns.take(B)
+    threads = [queue(turns, owner, admitted, count) for count, owner in enumerate((C, D, E), 1)]
+    for count, owner in enumerate((C, D, E), 1):
         turns.give_back()
         wait_until(lambda n=count: len(admitted) == n)
         assert admitted[-1] == owner
@@ -67,22 +75,30 @@ def test_places_go_to_those_who_ask_first() -> None:
 def test_a_place_given_back_is_for_the_next_who_asks() -> None:
     turns = Turns(1)
     for _ in range(3):
-        assert turns.take('a')
+        assert turns.take(A)
         turns.give_back()
 
 
 def test_who_is_dismissed_waits_no_more_and_gets_no_place() -> None:
     turns, admitted = Turns(1), list[object]()
-    assert turns.take('a')
-    threads = [queue(turns, owner, admitted, count) for count, owner in enumerate('bc', 1)]
-    turns.dismiss('b')
+    assert turns.take(A)
+    threads = [queue(turns, owner, admitted, count) for count, owner in enumerate((B, C), 1)]
+    turns.dismiss(B)
     join(threads[0])
     assert admitted == []
     turns.give_back()
     join(threads[1])
-    assert admitted == ['c']
+    assert admitted == [C]
     turns.give_back()
-    assert not turns.take('b')
+    assert not turns.take(B)
+
+
+def test_who_was_dismissed_and_is_gone_is_forgotten() -> None:
+    turns = Turns(1)
+    for number in range(100):  # a camera that is configured again and again
+        turns.dismiss(Owner(number))
+    gc.collect()
+    assert len(turns._dismissed) == 0
 
 
 # -- a pool --------------------------------------------------------------------------------------
@@ -237,6 +253,86 @@ def test_a_failed_opening_leaves_nothing_behind(pool: EnginePool, model: Path) -
         load(pool, model)
     model.with_suffix('.json').write_text(contract)
     assert share_of(load(pool, model)).sharers == 1
+
+
+class Slow:
+    """Engines of a device that take as long to open and to close as the test likes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened, self.closed = threading.Event(), threading.Event()
+        self.opening, self.closing = threading.Event(), threading.Event()
+        self.now = 0
+        real = shared_module.open_engine
+        slow = self
+
+        class Engine(LiteRtEngine):
+            def close(self) -> None:
+                slow.closing.set()
+                assert slow.closed.wait(PATIENCE_S)
+                slow.now -= 1
+                super().close()
+
+        def open_engine(model: Any, placing: Any, stop: Any) -> tuple[Any, Any, list[Any]]:
+            if placing.device == 'cpu':
+                return real(model, placing, stop)
+            self.opening.set()
+            assert self.opened.wait(PATIENCE_S)
+            self.now += 1
+            assert self.now == 1, 'the device is open twice'
+            return Engine(model.path, 1), TOY.contract(), []
+
+        monkeypatch.setattr(shared_module, 'open_engine', open_engine)
+
+
+def test_who_waits_for_a_device_holds_up_no_other(
+    pool: EnginePool, model: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = Slow(monkeypatch)
+    first = load(pool, model)
+    loaded: list[Segmenter] = []
+    waits = in_thread(lambda: loaded.append(load(pool, model, device='usb')))
+    assert slow.opening.wait(PATIENCE_S)
+    others = [load(pool, model),  # shares what is open
+              load(pool, model, num_threads=1)]  # opens another on the CPU
+    assert share_of(first).sharers == 2
+    for segmenter in (first, *others):  # the last of them closes an engine
+        segmenter.close()
+    assert load(pool, model) and not loaded
+    slow.opened.set()
+    join(waits)
+    np.testing.assert_array_equal(loaded[0].engine.run(IMAGE), TOY.output(IMAGE))
+    slow.closed.set()
+
+
+def test_a_device_is_opened_when_it_was_closed(
+    pool: EnginePool, model: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = Slow(monkeypatch)
+    slow.opened.set()
+    first = load(pool, model, device='usb')
+    closes = in_thread(first.close)
+    assert slow.closing.wait(PATIENCE_S)
+    loaded: list[Segmenter] = []
+    # The same one, and what may come to mean the same one.
+    same = in_thread(lambda: loaded.append(load(pool, model, device='usb')))
+    stop = threading.Event()
+    faults: list[Exception] = []
+
+    def other() -> None:
+        try:
+            load(pool, model, device='usb:0', stop=stop)
+        except DeviceError as error:
+            faults.append(error)
+
+    ends = in_thread(other)
+    time.sleep(0.05)
+    assert not loaded and not faults
+    stop.set()
+    join(ends)  # long before the other is closed
+    assert 'told to end' in str(faults[0])
+    slow.closed.set()
+    join(closes, same)
+    assert share_of(loaded[0]).sharers == 1
 
 
 # -- turns at an engine --------------------------------------------------------------------------
