@@ -16,14 +16,23 @@ import pytest
 from tflite_models import Toy
 from traced_memory import traced_bytes
 
+from bisenet_ros.core import isolation
 from bisenet_ros.core.buffers import Scratch
 from bisenet_ros.core.contract import palette
 from bisenet_ros.core.engine import LiteRtEngine, input_memory
+from bisenet_ros.core.engines import Opener, open_engine
 from bisenet_ros.core.isolation import IsolatedEngine
 from bisenet_ros.core.outputs import ENCODINGS, OutputPainter
 from bisenet_ros.core.postprocess import ScoreDecoder, Wanted
 from bisenet_ros.core.preprocess import FITS
-from bisenet_ros.core.segmenter import SHIPPED_MODEL, Segmenter, Settings, load_contract
+from bisenet_ros.core.segmenter import (
+    OUTPUT_SIZES,
+    SHIPPED_MODEL,
+    Segmenter,
+    Settings,
+    load_contract,
+)
+from bisenet_ros.core.shared import EnginePool
 
 HD = (720, 1280)
 
@@ -34,8 +43,12 @@ SHIPPED = sorted(SHIPPED_MODEL.parent.glob('*.tflite'))
 #: copy of a frame (2.7 MB), of a result (0.9 MB) or of the network's input (0.4 MB).
 SMALL_BYTES = 100_000
 
-#: What may stay behind after a hundred frames: less than a byte of each.
+#: What may stay behind after a thousand frames: two bytes of each, less than a reference takes.
 GROWTH_BYTES = 2_000
+FRAMES = 1000
+
+#: Frames that are counted and not measured may be small.
+SMALL = (90, 160)
 
 OUTPUT_SETS = [('mask',), ('labels', 'confidence'), tuple(ENCODINGS)]
 
@@ -57,6 +70,18 @@ def growth_bytes(work: Callable[[], object], times: int) -> int:
             work()
 
     return traced_bytes(lambda: repeated(times), lambda: repeated(5))[0]
+
+
+def spied(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Return the arguments of all calls of a function that are made from now on."""
+    calls, function = [], getattr(owner, name)
+
+    def spy(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments)
+
+    monkeypatch.setattr(owner, name, spy)
+    return calls
 
 
 def frame_bgr(hw: tuple[int, int] = HD) -> np.ndarray:
@@ -81,21 +106,6 @@ class CountingInterpreter:
         value = self._interpreter.get_tensor(index)
         self.calls.append(('out', value.nbytes))
         return value
-
-
-class CountingEngine:
-    """An engine with its calls counted."""
-
-    def __init__(self, engine: LiteRtEngine) -> None:
-        self._engine, self.runs = engine, 0
-        self.device, self.input, self.output = engine.device, engine.input, engine.output
-
-    def run(self, image: np.ndarray) -> np.ndarray:
-        self.runs += 1
-        return self._engine.run(image)
-
-    def close(self) -> None:
-        self._engine.close()
 
 
 @pytest.fixture
@@ -125,33 +135,42 @@ def test_the_bytes_that_cross_the_border(model: Path, bytes_in: int, bytes_out: 
     counting = engine._interpreter = CountingInterpreter(engine._interpreter)
     segmenter = Segmenter(engine, load_contract(model))
     for _ in range(3):
-        segmenter.segment(frame_bgr((90, 160)), wanted=Wanted(True, True, True))
+        segmenter.segment(frame_bgr(SMALL), wanted=Wanted(True, True, True))
     # In: a byte for each value of the image. Out: one for each of two logits at stride 8; at full
     # size and in float, as networks often end, they would be 256 times as many.
     assert counting.calls == 3 * [('in', bytes_in), ('invoke', 0), ('out', bytes_out)]
 
 
-def test_one_invocation_a_frame() -> None:
-    segmenter = Segmenter.load(device='cpu', num_threads=1)
-    engine = CountingEngine(segmenter.engine)
-    counted = Segmenter(engine, segmenter.contract)
+@pytest.mark.parametrize('shared', [False, True])
+def test_one_invocation_a_frame(
+    shared: bool, toy: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opener = EnginePool().open if shared else open_engine
+    segmenter = Segmenter.load(toy, device='cpu', num_threads=1, opener=opener)
+    engine = segmenter.engine._shared.engine if shared else segmenter.engine
+    runs, invocations = spied(engine, 'run', monkeypatch), spied(
+        engine._interpreter, 'invoke', monkeypatch)
     for index, fit in enumerate(FITS):
-        counted.settings = Settings(fit=fit, smoothing=0.5)
-        counted.segment(frame_bgr((90, 160)), wanted=Wanted(True, True, True))
-        assert engine.runs == index + 1
+        segmenter.settings = Settings(fit=fit, smoothing=0.5)
+        segmenter.segment(frame_bgr(SMALL), wanted=Wanted(True, True, True))
+        assert len(runs) == len(invocations) == index + 1
+    segmenter.close()
 
 
 # -- memory --------------------------------------------------------------------------------------
 
 
-class Path720:
-    """Frames of 1280x720 to pictures, in memory that is used again, as the node does it."""
+class Frames:
+    """Frames to pictures, in memory that is used again, as the node does it."""
 
-    def __init__(self, model: Path | None, names: tuple[str, ...], **settings: object) -> None:
+    def __init__(
+        self, model: Path | None, names: tuple[str, ...], hw: tuple[int, int] = HD,
+        opener: Opener = open_engine, **settings: object,
+    ) -> None:
         self.segmenter = Segmenter.load(
-            model, device='cpu', num_threads=1, settings=Settings(**settings))
+            model, device='cpu', num_threads=1, settings=Settings(**settings), opener=opener)
         self._painter = OutputPainter(self.segmenter.contract)
-        self._names, self._frame, self._memory = names, frame_bgr(), Scratch()
+        self._names, self._frame, self._memory = names, frame_bgr(hw), Scratch()
 
     def run(self) -> None:
         result = self.segmenter.segment(
@@ -163,10 +182,21 @@ class Path720:
 
 @pytest.mark.parametrize('names', OUTPUT_SETS)
 @pytest.mark.parametrize('fit', FITS)
-def test_no_copy_of_frame_input_or_result(names: tuple[str, ...], fit: str) -> None:
-    path = Path720(None, names, fit=fit, min_confidence=0.6)
-    path.run()  # which allocates what is used again
-    assert peak_bytes(path.run) < SMALL_BYTES
+@pytest.mark.parametrize('output_size', OUTPUT_SIZES)
+def test_no_copy_of_frame_input_or_result(
+    names: tuple[str, ...], fit: str, output_size: str,
+) -> None:
+    frames = Frames(None, names, fit=fit, min_confidence=0.6, output_size=output_size)
+    frames.run()  # which allocates what is used again
+    assert peak_bytes(frames.run) < SMALL_BYTES
+
+
+def test_no_copy_is_made_for_an_engine_that_is_shared() -> None:
+    pool = EnginePool()
+    frames = Frames(None, ('mask',), opener=pool.open)
+    frames.run()
+    assert peak_bytes(frames.run) < SMALL_BYTES
+    pool.close()
 
 
 @pytest.mark.parametrize(('names', 'pixels'), [
@@ -176,17 +206,17 @@ def test_no_copy_of_frame_input_or_result(names: tuple[str, ...], fit: str) -> N
     (('labels', 'confidence'), 2 + 2 + 1),
 ])
 def test_what_is_kept_holds_no_copy_of_a_frame(names: tuple[str, ...], pixels: int) -> None:
-    path = Path720(None, names)
-    path.segmenter.segment(frame_bgr((90, 160)))  # the runtime's own
+    frames = Frames(None, names)
+    frames.segmenter.segment(frame_bgr(SMALL))  # the runtime's own
     # And the network's input, with and without the camera's order of colours.
     made = pixels * HD[0] * HD[1] + 2 * 256 * 512 * 3
-    assert held_bytes(path.run) < made + SMALL_BYTES
+    assert held_bytes(frames.run) < made + SMALL_BYTES
 
 
 @pytest.mark.parametrize('names', OUTPUT_SETS)
-def test_a_hundred_frames_leave_nothing_behind(toy: Path, names: tuple[str, ...]) -> None:
-    path = Path720(toy, names, smoothing=0.5)
-    assert growth_bytes(path.run, 100) < GROWTH_BYTES
+def test_a_thousand_frames_leave_nothing_behind(toy: Path, names: tuple[str, ...]) -> None:
+    frames = Frames(toy, names, SMALL, smoothing=0.5)
+    assert growth_bytes(frames.run, FRAMES) < GROWTH_BYTES
 
 
 def test_a_caller_without_memory_gets_its_results_and_pays_for_no_more() -> None:
@@ -221,7 +251,7 @@ def test_many_classes_take_no_memory_per_frame(classes: int) -> None:
 
 def test_memory_follows_the_largest_frame_and_stays() -> None:
     segmenter, memory = Segmenter.load(device='cpu', num_threads=1), Scratch()
-    sizes = [frame_bgr(hw) for hw in ((480, 640), HD, (90, 160))]
+    sizes = [frame_bgr(hw) for hw in ((480, 640), HD, SMALL)]
 
     def work() -> None:
         for frame in sizes:
@@ -234,36 +264,52 @@ def test_memory_follows_the_largest_frame_and_stays() -> None:
 # -- a child process -----------------------------------------------------------------------------
 
 
-def test_the_input_is_made_in_the_childs_memory(toy: Path) -> None:
+def test_the_input_is_made_in_the_childs_memory(
+    toy: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     engine, here = IsolatedEngine(toy), LiteRtEngine(toy, 1)
     contract = Toy().contract()
+    copies = spied(isolation.np, 'copyto', monkeypatch)
+
+    def into_memory() -> int:
+        return sum(target is memory for target, *_ in copies)
+
     try:
         segmenter = Segmenter(engine, contract)
-        memory, frame = engine.input_memory, frame_bgr((90, 160))
+        memory, frame = engine.input_memory, frame_bgr(SMALL)
         memory[:] = 0
+        runs = spied(engine, 'run', monkeypatch)
         result = segmenter.segment(frame)
         expected = Segmenter(here, contract).segment(frame)
         np.testing.assert_array_equal(result.labels, expected.labels)
         assert memory.any()
         assert engine.input_memory is memory
+        assert [image is memory for image, in runs] == [True]
+        assert into_memory() == 0
         # An image from elsewhere is copied there.
         image = np.random.default_rng(1).integers(0, 256, memory.shape, np.uint8)
         np.testing.assert_array_equal(engine.run(image), here.run(image))
         np.testing.assert_array_equal(memory, image)
-        assert growth_bytes(lambda: segmenter.segment(frame), 100) < GROWTH_BYTES
+        assert into_memory() == 1
+        monkeypatch.undo()
+        assert growth_bytes(lambda: segmenter.segment(frame), FRAMES) < GROWTH_BYTES
     finally:
         engine.close()
     assert engine.input_memory is None
     memory[:] = 1  # lent memory outlives the engine
 
 
-def test_the_supervisor_passes_the_childs_memory_on(toy: Path) -> None:
+def test_the_supervisor_passes_the_childs_memory_on(
+    toy: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     segmenter = Segmenter.load(toy, device='cpu', isolation='process')
     try:
         memory = input_memory(segmenter.engine)
         memory[:] = 0
-        segmenter.segment(np.full((90, 160, 3), 9, np.uint8))
+        runs = spied(segmenter.engine, 'run', monkeypatch)
+        segmenter.segment(np.full((*SMALL, 3), 9, np.uint8))
         assert (memory == 9).all()
+        assert [image is memory for image, in runs] == [True]
     finally:
         segmenter.close()
     assert input_memory(segmenter.engine) is None
