@@ -7,8 +7,9 @@ Each width is trained on small inputs first, and from there on at each of the de
 the shipped models were (``training.train``), with the losses and views of ``road_256x512_calm``;
 then quantized and scored on validation data (``training.quantize``), by the commands that a user
 would type. In the end the int8 models and the untrained ``original`` network take turns on the
-CPU. Everything that is there already in the runs' folder is taken as it is, a model only with its
-scores, so a stopped study goes on where it was. The schedule is too short for good masks: what
+CPU. All that is done once for each seed (first weights, order and views); what counts are the
+means. Everything that is there already in the runs' folder is taken as it is, a model only with
+its scores, so a stopped study goes on where it was. The schedule is too short for good masks: what
 counts is the order.
 """
 
@@ -28,7 +29,7 @@ import numpy as np
 from bisenet_ros.core.console import at_least
 from bisenet_ros.core.contract import contract_path
 from bisenet_ros.core.engine import LiteRtEngine
-from training.config import Config, Phase, load_config
+from training.config import Config, Phase, load_config, write_config
 from training.model import PRESETS
 
 WIDTHS = ('road_tiny', 'road_slim', 'road', 'road_wide')
@@ -43,7 +44,7 @@ class Candidate:
 
     width: str
     input_hw: tuple[int, int]
-    iou: dict[str, float] = dataclasses.field(default_factory=dict)  # int8, by validation set
+    by_seed: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
     median_ms: float = 0.0
     ratio: float = 0.0  # of the original's time
     fronts: list[str] = dataclasses.field(default_factory=list)  # by which scores it is on it
@@ -52,12 +53,33 @@ class Candidate:
     def name(self) -> str:
         return f'{self.width}_{self.input_hw[0]}x{self.input_hw[1]}'
 
-    def score(self, name: str) -> float:
-        """Return the road IoU on a validation set, or their mean."""
-        return float(np.mean(list(self.iou.values()))) if name == MEAN else self.iou[name]
+    def of_seeds(self, name: str) -> list[float]:
+        """Return the int8 models' road IoU on a validation set, or the mean of all, by seed."""
+        return [float(np.mean(list(iou.values()))) if name == MEAN else iou[name]
+                for iou in self.by_seed.values()]
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """Return the means over seeds, by validation set and of all."""
+        sets = next(iter(self.by_seed.values()))
+        return {name: float(np.mean(self.of_seeds(name))) for name in (*sets, MEAN)}
+
+    @property
+    def apart(self) -> float:
+        """Return how far apart the seeds' means of all validation sets are."""
+        return float(np.ptp(self.of_seeds(MEAN)))
 
 
-def equal_config(width: str, images: int) -> Config:
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """What all networks have in common."""
+
+    images: int  # views per epoch
+    epochs: tuple[int, int]  # of small inputs, then at the deployed size
+    seed: int
+
+
+def equal_config(width: str, schedule: Schedule) -> Config:
     """
     Return what all networks have in common.
 
@@ -66,29 +88,23 @@ def equal_config(width: str, images: int) -> Config:
     """
     return dataclasses.replace(
         load_config(CONFIGS / 'road_256x512_calm.py'), architecture=PRESETS[width], init='',
-        train=load_config(CONFIGS / 'road_256x512_start.py').train, images_per_epoch=images,
-        ema_decay=0.98)
+        train=load_config(CONFIGS / 'road_256x512_start.py').train,
+        images_per_epoch=schedule.images, ema_decay=0.98, seed=schedule.seed)
 
 
-def small_inputs_first(width: str, images: int, epochs: int) -> Config:
+def small_inputs_first(width: str, schedule: Schedule) -> Config:
     """Return the part of the schedule that both sizes of a width share."""
-    return dataclasses.replace(equal_config(width, images), phases=(Phase(SIZES[0], epochs),),
-                               learning_rate=0.05, warmup_steps=50)
+    return dataclasses.replace(
+        equal_config(width, schedule), phases=(Phase(SIZES[0], schedule.epochs[0]),),
+        learning_rate=0.05, warmup_steps=50)
 
 
-def deployed_size(candidate: Candidate, images: int, epochs: int, init: Path) -> Config:
+def deployed_size(candidate: Candidate, schedule: Schedule, init: Path) -> Config:
     """Return the rest of it."""
     return dataclasses.replace(
-        equal_config(candidate.width, images), phases=(Phase(candidate.input_hw, epochs),),
+        equal_config(candidate.width, schedule),
+        phases=(Phase(candidate.input_hw, schedule.epochs[1]),),
         learning_rate=0.02, warmup_steps=20, init=str(init))
-
-
-def config_text(config: Config) -> str:
-    """Return a configuration file."""
-    return (f'"""Written by benchmarks/pareto.py."""\n\n'
-            'from training.augment import Augmentation\n'
-            'from training.config import Config, Phase\n'
-            f'from training.model import Architecture\n\nCONFIG = {config!r}\n')
 
 
 def command(*words: object) -> None:
@@ -99,7 +115,7 @@ def command(*words: object) -> None:
 def train(name: str, runs: Path, data: Path, config: Config) -> Path:
     """Train one network, unless that was done; return its run."""
     path, run = runs / f'{name}.py', runs / name
-    path.write_text(config_text(config))
+    write_config(path, config, 'Written by benchmarks/pareto.py.')
     command('training.train', '--config', path, '--data', data, '--run', run)
     return run
 
@@ -113,18 +129,17 @@ def road_iou(model: Path) -> dict[str, float]:
     return {spec: score['int8'] for spec, score in scores.items()}
 
 
-def model_of(
-    candidate: Candidate, runs: Path, data: Path, images: int, epochs: tuple[int, int],
-) -> Path:
+def model_of(candidate: Candidate, runs: Path, data: Path, schedule: Schedule) -> Path:
     """Train, quantize and score one network; return the model."""
-    model = runs / f'{candidate.name}.tflite'
+    name = f'{candidate.name}_seed{schedule.seed}'
+    model = runs / f'{name}.tflite'
     if not road_iou(model):
-        small = train(candidate.width, runs, data,
-                      small_inputs_first(candidate.width, images, epochs[0]))
-        config = deployed_size(candidate, images, epochs[1], small)
-        command('training.quantize', '--run', train(candidate.name, runs, data, config),
+        small = train(f'{candidate.width}_seed{schedule.seed}', runs, data,
+                      small_inputs_first(candidate.width, schedule))
+        config = deployed_size(candidate, schedule, small)
+        command('training.quantize', '--run', train(name, runs, data, config),
                 '--data', data, '--output', model, '--score', *config.validate)
-    candidate.iou = road_iou(model)
+    candidate.by_seed[schedule.seed] = road_iou(model)
     return model
 
 
@@ -143,23 +158,23 @@ def measure(models: dict[str, Path], count: int, threads: int) -> dict[str, floa
 
 
 def mark_fronts(candidates: list[Candidate]) -> None:
-    """Mark those that no other beats in both time and accuracy, by each score and their mean."""
-    for name in (*candidates[0].iou, MEAN):
+    """Mark those that no other beats in both time and accuracy, by each score."""
+    for name in candidates[0].iou:
         for one in candidates:
-            if not any(other.median_ms < one.median_ms and other.score(name) >= one.score(name)
+            if not any(other.median_ms < one.median_ms and other.iou[name] >= one.iou[name]
                        for other in candidates if other is not one):
                 one.fronts.append(name)
 
 
 def table(candidates: list[Candidate]) -> str:
     """Return a Markdown table, fastest first."""
-    names = [*candidates[0].iou, MEAN]
-    lines = [f'| network | input | {" | ".join(names)} | CPU time / original | on the front by |',
-             '|---|---|' + '---|' * (len(names) + 2)]
+    names = list(candidates[0].iou)
+    lines = [f'| network | input | {" | ".join(names)} | seeds apart | CPU time / original | '
+             'on the front by |', '|---|---|' + '---|' * (len(names) + 3)]
     for one in sorted(candidates, key=lambda one: one.median_ms):
-        scores = ' | '.join(f'{one.score(name):.3f}' for name in names)
+        scores = ' | '.join(f'{one.iou[name]:.3f}' for name in names)
         lines.append(f'| {one.width} | {one.input_hw[0]}x{one.input_hw[1]} | {scores} | '
-                     f'{one.ratio:.3f} | {", ".join(one.fronts)} |')
+                     f'{one.apart:.3f} | {one.ratio:.3f} | {", ".join(one.fronts)} |')
     return '\n'.join(lines)
 
 
@@ -171,16 +186,21 @@ def main() -> None:
     parser.add_argument('--widths', nargs='+', default=WIDTHS, choices=sorted(PRESETS))
     parser.add_argument('--images', type=at_least(1), default=1600,
                         help='views per epoch (%(default)s)')
-    parser.add_argument('--epochs', type=at_least(1), nargs=2, default=(5, 1),
+    parser.add_argument('--epochs', type=at_least(1), nargs=2, default=(8, 2),
                         help='of small inputs, then at the deployed size (%(default)s)')
+    parser.add_argument('--seeds', type=int, nargs='+', default=(7, 8),
+                        help='each of them trains all networks once (%(default)s)')
     parser.add_argument('--threads', type=at_least(1), default=2, help='CPU threads (%(default)s)')
     parser.add_argument('--count', type=at_least(1), default=100, help='timed runs (%(default)s)')
     parser.add_argument('--json', type=machine.output_file)
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     candidates = [Candidate(width, size) for width in options.widths for size in SIZES]
-    models = {one.name: model_of(one, options.runs, options.data, options.images,
-                                 tuple(options.epochs)) for one in candidates}
+    models = {}
+    for seed in options.seeds:  # the outer loop: a study that is stopped has whole seeds behind it
+        schedule = Schedule(options.images, tuple(options.epochs), seed)
+        models = {one.name: model_of(one, options.runs, options.data, schedule)
+                  for one in candidates}
     original = options.runs / 'original.tflite'
     if not original.is_file():
         command('training.quantize', '--untrained', 'original', '--output', original)
@@ -195,7 +215,7 @@ def main() -> None:
             'machine': machine.description(), 'threads': options.threads,
             'images_per_epoch': options.images, 'epochs': list(options.epochs),
             'original_ms': times['original'],
-            'candidates': [{**dataclasses.asdict(one), 'mean_iou': one.score(MEAN)}
+            'candidates': [{**dataclasses.asdict(one), 'iou': one.iou, 'apart': one.apart}
                            for one in candidates]}, indent=2) + '\n')
 
 

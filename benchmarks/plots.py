@@ -226,14 +226,14 @@ def pareto(found: dict[str, Any]) -> Figure:
     candidates = found['candidates']
     for width in dict.fromkeys(one['width'] for one in candidates):
         line = [one for one in candidates if one['width'] == width]
-        axes.plot([one['ratio'] for one in line], [one['mean_iou'] for one in line], marker='o',
-                  label=width)
+        axes.errorbar([one['ratio'] for one in line], [one['iou']['mean'] for one in line],
+                      yerr=[one['apart'] / 2 for one in line], marker='o', capsize=3, label=width)
         for one in line:
-            axes.annotate('x'.join(map(str, one['input_hw'])), (one['ratio'], one['mean_iou']),
+            axes.annotate('x'.join(map(str, one['input_hw'])), (one['ratio'], one['iou']['mean']),
                           fontsize=8, xytext=(3, -10), textcoords='offset points')
     front = sorted((one for one in candidates if 'mean' in one['fronts']),
                    key=lambda one: one['ratio'])
-    axes.plot([one['ratio'] for one in front], [one['mean_iou'] for one in front], color='0.6',
+    axes.plot([one['ratio'] for one in front], [one['iou']['mean'] for one in front], color='0.6',
               linestyle='--', zorder=0, label='front')
     axes.set(xlabel="CPU time, share of the original's at 256x512 (log)", xscale='log',
              ylabel='mean validation road IoU, int8')

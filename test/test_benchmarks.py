@@ -217,6 +217,28 @@ def test_a_model_that_was_not_scored_counts_as_missing(modules, tmp_path):
     assert pareto.road_iou(model) == {'val': 0.5}
 
 
+def test_fronts_are_of_the_means_over_seeds(modules):
+    pytest.importorskip('keras')
+    import pareto
+
+    def candidate(width, ms, *road):
+        return pareto.Candidate(width, (32, 64), {
+            seed: {'a': value, 'b': value + 0.2} for seed, value in enumerate(road)}, ms)
+
+    fast, slow, beaten = candidates = [
+        candidate('fast', 1.0, 0.5, 0.7), candidate('slow', 3.0, 0.6, 0.64),
+        candidate('beaten', 2.0, 0.7, 0.4)]
+    pareto.mark_fronts(candidates)
+
+    assert fast.iou == pytest.approx({'a': 0.6, 'b': 0.8, 'mean': 0.7})
+    assert [one.apart for one in candidates] == pytest.approx([0.2, 0.04, 0.3])
+    assert fast.fronts == slow.fronts == ['a', 'b', 'mean']
+    assert beaten.fronts == []  # though one of its seeds is the best of all
+    lines = pareto.table(candidates).splitlines()
+    assert [line.split('|')[1].strip() for line in lines[2:]] == ['fast', 'beaten', 'slow']
+    assert lines[2] == '| fast | 32x64 | 0.600 | 0.800 | 0.700 | 0.200 | 0.000 | a, b, mean |'
+
+
 def test_robustness_without_labels_is_null(modules, tmp_path, monkeypatch, capsys):
     pytest.importorskip('ai_edge_litert')
     import robustness
