@@ -103,7 +103,24 @@ def build_trainable(
         # On a CPU a first epoch was twice as fast with TensorFlow's own kernels as through XLA.
         jit_compile='auto' if keras.backend.backend() != 'tensorflow' else False)
     optimizer.build(model.trainable_variables)
+    if keras.backend.backend() != 'tensorflow':
+        _build_loss(model)
     return model
+
+
+def _build_loss(model: keras.Model) -> None:
+    """
+    Build the compiled loss, or ``fit`` of the other backends would build it.
+
+    They take a batch from the running queue for that and then start the queue anew, without those
+    that it had prepared: some batches of the epoch came twice and as many never.
+
+    """
+    scores = {name: ops.zeros((1, *output.shape[1:]), output.dtype)
+              for name, output in model.output.items()}
+    labels = {name: np.zeros((1, *output.shape[1:3]), np.uint8)
+              for name, output in model.output.items()}
+    model.compute_loss(y=labels, y_pred=scores)
 
 
 def freeze(model: keras.Model, patterns: Sequence[str]) -> list[str]:

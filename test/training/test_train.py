@@ -722,6 +722,32 @@ def test_jax_trains_without_tensorflow(jax_run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_jax_goes_on_with_the_batches_that_it_would_have_had(
+    jax_run: Path, tmp_path: Path,
+) -> None:
+    """Whose first epoch is the first of its process must see what another would have seen."""
+    on_jax('''
+        import dataclasses, shutil, sys
+        from pathlib import Path
+        from training.config import Phase, load_config
+        from training.train import Trainer
+
+        config = dataclasses.replace(
+            load_config(Path(sys.argv[1])), phases=(Phase((32, 32), 2),), images_per_epoch=32)
+        whole, again = (Path(sys.argv[2]) / name for name in ('whole', 'again'))
+        trainer = Trainer(config, None, whole, [])
+        trainer._train_epoch(0)
+        shutil.copytree(whole, again)
+        trainer._train_epoch(1)
+        Trainer(config, None, again, []).train()
+        ''', [str(jax_run.parent / 'tiny.py'), str(tmp_path)], devices=1)
+    wanted, found = variables(tmp_path / 'whole'), variables(tmp_path / 'again')
+    assert wanted.keys() == found.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.slow
 def test_two_devices_give_the_loss_of_one(jax_run: Path, tmp_path: Path) -> None:
     on_jax('''
         import sys
