@@ -74,7 +74,7 @@ class Config:
     learning_rate : float
         Peak; reached after ``warmup_steps``, then (1 - progress) ** ``poly_power`` (paper: 0.9).
     warmup_steps : int
-        Counted in batches, whatever ``accumulate`` is.
+        Counted in updates, of ``accumulate`` batches each.
     weight_decay : float
         Of convolution kernels only.
     bn_momentum : float

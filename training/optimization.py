@@ -88,8 +88,9 @@ def build_trainable(
     total = config.epochs * config.steps_per_epoch
     # Keras' schedule counts batches, not updates, when gradients are accumulated, and weight decay
     # is applied with each update: so both mean the same as without.
+    warmup = config.warmup_steps * config.accumulate
     optimizer = keras.optimizers.SGD(
-        WarmupPoly(config.learning_rate, config.warmup_steps, total, config.poly_power),
+        WarmupPoly(config.learning_rate, warmup, total, config.poly_power),
         momentum=config.momentum, weight_decay=config.weight_decay,
         gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None)
     optimizer.exclude_from_weight_decay(var_names=['bias', 'gamma', 'beta'])
@@ -162,7 +163,7 @@ def freeze(model: keras.Model, patterns: Sequence[str]) -> list[str]:
     return [layer.name for layer in layers if not layer.trainable]
 
 
-def initialize(model: keras.Model, path: Path) -> list[str]:
+def initialize(model: keras.Model, path: Path, config: Config | None = None) -> list[str]:
     """
     Take over the weights that fit from another run.
 
@@ -172,12 +173,14 @@ def initialize(model: keras.Model, path: Path) -> list[str]:
     path : Path
         A ``.keras`` file of a network of ``training.model``; or a run folder: the weights of its
         last epoch, booster heads included, which ``best.keras`` lacks.
+    config : Config or None
+        What the model is for; None takes every head whose shape fits.
 
     Returns
     -------
     list of str
-        Layers that keep their fresh weights: of another shape, or absent from the file (which
-        holds no boosters).
+        Layers that keep their fresh weights: of another shape, absent from the file (which holds
+        no boosters), or a head of the same classes in another order, where the run tells.
 
     Raises
     ------
@@ -186,12 +189,45 @@ def initialize(model: keras.Model, path: Path) -> list[str]:
 
     """
     source = last_epoch(path)[1] if path.is_dir() else _saved(path)
-    fresh = transfer_weights(source, model)
+    moved = {layer for layer, (theirs, ours) in other_heads(path, config).items()
+             if sorted(theirs) == sorted(ours)} if config else set()
+    fresh = transfer_weights(source, model, skip=lambda name: name in moved)
     if len(fresh) == sum(bool(layer.weights) for layer in model.layers):
         raise TrainingError(
             f'init: {path} has no layer that fits by name and shape; expected a network of '
             'training.model with the same widths.')
     return fresh
+
+
+def other_heads(
+    path: Path, config: Config,
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """
+    Return the heads that another run taught other classes: theirs and ours, by layer.
+
+    Empty where nothing tells what its classes were, as beside a ``.keras`` file alone.
+
+    """
+    described = (path if path.is_dir() else path.parent) / 'config.json'
+    if not described.is_file() or not (path.is_dir() or path.name == 'best.keras'):
+        return {}
+    with intact(described, 'the settings of a run', 'choose another run'):
+        found = json.loads(described.read_text())
+        settings, taxonomy = found['config'], found.get('taxonomy', {})
+        theirs = _by_head(
+            tuple(settings.get('classes', ())), tuple(taxonomy.get('classes', ())),
+            settings['architecture'].get('booster_classes', 0))
+    ours = _by_head(config.classes, config.training_classes, config.architecture.booster_classes)
+    return {layer: (theirs[layer], ours[layer]) for layer in ours
+            if theirs[layer] and theirs[layer] != ours[layer]}
+
+
+def _by_head(
+    deployed: tuple[str, ...], trained: tuple[str, ...], of_boosters: int,
+) -> dict[str, tuple[str, ...]]:
+    """Return the classes of each head's last layer."""
+    finer = trained if of_boosters == len(trained) else deployed
+    return {'head_logits': deployed, **dict.fromkeys(BOOSTERS, finer)}
 
 
 def _saved(file: Path) -> keras.Model:

@@ -15,11 +15,12 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 
 from tiny_training import TINY, eager_functions, tiny_config  # noqa: E402
 
+from training.config import Config  # noqa: E402
 from training.faults import TrainingError  # noqa: E402
 from training.losses import jaccard_loss, ohem_cross_entropy  # noqa: E402
-from training.model import Architecture, build, deployable  # noqa: E402
+from training.model import BOOSTERS, Architecture, build, deployable  # noqa: E402
 from training.optimization import (  # noqa: E402
-    WarmupPoly, build_trainable, freeze, head_loss, initialize,
+    WarmupPoly, build_trainable, freeze, head_loss, initialize, other_heads,
 )
 
 pytestmark = pytest.mark.training
@@ -120,11 +121,12 @@ def test_accumulated_gradients_make_one_update_of_their_mean() -> None:
         np.testing.assert_allclose(found, (one + two) / 2, rtol=1e-4, atol=1e-5)
 
 
-def test_schedule_counts_batches_when_gradients_are_accumulated() -> None:
-    config = tiny_config(accumulate=2, warmup_steps=10, images_per_epoch=80)
+def test_warm_up_counts_updates_when_gradients_are_accumulated() -> None:
+    config = tiny_config(accumulate=2, warmup_steps=5, images_per_epoch=80)
     model = build_trainable(config, (32, 32))
     for seed in range(3):
         step(model, seed)
+    # The schedule counts batches: the fourth of ten.
     assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(
         config.learning_rate * 4 / 10)
 
@@ -188,6 +190,39 @@ def finished_run(
     np.savez(folder / 'checkpoint.npz', **arrays, **{
         f'v{index}': weight.numpy() for index, weight in enumerate(model.weights)})
     return folder
+
+
+@pytest.mark.parametrize('start', ['run', 'run/best.keras'])
+def test_a_head_of_the_same_classes_in_another_order_starts_fresh(
+    tmp_path: Path, start: str,
+) -> None:
+    source = build(TINY, (32, 64), boosters=True)
+    run = finished_run(tmp_path / 'run', TINY, source)
+    deployable(source, TINY, (32, 64)).save(run / 'best.keras')
+    described = json.loads((run / 'config.json').read_text())
+    described['config']['classes'] = ['background', 'road']
+    described['taxonomy'] = {'classes': ['background', 'road', 'ground', 'movable']}
+    (run / 'config.json').write_text(json.dumps(described))
+    model = build(TINY, (32, 32), boosters=True)
+
+    def fresh(config: Config) -> set[str]:
+        return {name for name in initialize(model, tmp_path / start, config)
+                if '_conv' not in name}
+
+    absent = set(BOOSTERS) if start.endswith('.keras') else set()
+    same, swapped, other = (
+        tiny_config(classes=classes, merge=(0, 1, 0, 0), mark=classes[-1])
+        for classes in (('background', 'road'), ('road', 'background'), ('rest', 'way')))
+    assert fresh(same) == absent and other_heads(tmp_path / start, same) == {}
+    assert 'head_logits' in fresh(swapped)
+    # As many others may well be the same by other names.
+    assert fresh(other) == absent
+    assert other_heads(tmp_path / start, other)['head_logits'] == (
+        ('background', 'road'), ('rest', 'way'))
+    # A file alone, and a run of long ago, do not tell.
+    (run / 'config.json').write_text(json.dumps(
+        {'config': {'architecture': described['config']['architecture']}}))
+    assert fresh(swapped) == absent
 
 
 def test_a_run_hands_on_all_weights_and_the_averaged_ones_where_there_are_any(
