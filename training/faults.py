@@ -24,6 +24,9 @@ from training.config import Config
 _OUT_OF_MEMORY = ('ResourceExhausted', 'RESOURCE_EXHAUSTED', 'OOM when allocating',
                   'CUDA out of memory', 'OutOfMemory')
 
+#: How Python, NumPy, OpenCV and C++ say that it is the machine's own memory.
+_HOST_MEMORY = ('MemoryError', 'Unable to allocate', 'Insufficient memory', 'bad_alloc')
+
 #: What reading JSON, NumPy's or Keras' archives raises when they were cut short or edited.
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error,
            RuntimeError)
@@ -84,7 +87,7 @@ class Interruptible(keras.callbacks.Callback):
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception of any backend means that memory ran out."""
     text = f'{type(error).__name__}: {error}'
-    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+    return any(sign in text for sign in (*_OUT_OF_MEMORY, *_HOST_MEMORY))
 
 
 def kept(epoch: int, folder: Path) -> str:
@@ -131,16 +134,21 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def memory_advice(config: Config, epoch: int, folder: Path) -> str:
+def memory_advice(config: Config, epoch: int, folder: Path, error: BaseException) -> str:
     """Say what to do when memory ran out."""
     height, width = config.phase_of(epoch).input_hw
-    ways = []
+    of_machine = any(sign in f'{type(error).__name__}: {error}' for sign in _HOST_MEMORY)
+    frames = (f'lower cache_mb (now {config.cache_mb}), the memory for decoded frames, with which '
+              'the same run can go on')
+    ways = [frames] if of_machine and config.cache_mb else []
     if config.batch_size > 2:  # normalization of one image trains worse
         ways.append(f'halve batch_size and set accumulate to {2 * config.accumulate} (now '
                     f'{config.accumulate}), which keeps the number of images per update')
     ways.append('use a smaller input in phases')
     if config.precision == 'float32':
         ways.append("set precision to 'mixed_bfloat16'")
+    if config.cache_mb and not of_machine:
+        ways.append(f'where devices share the memory of the machine, {frames}')
     return (f'epoch {epoch + 1}: out of memory at batch_size {config.batch_size}, input '
             f'{height}x{width}, {config.precision}; {", or ".join(ways)}. '
             f'{kept(epoch, folder)} Use a new --run folder for other settings'

@@ -46,6 +46,11 @@ def writing(path: Path) -> Iterator[None]:
             'folder for the run; make room there, or choose another --run folder.') from error
 
 
+#: Settings that a run may go on with when they were changed: they do not belong to its network,
+#: losses and schedule.
+LATER = ('cache_mb', 'on_bad', 'patience', 'pictures')
+
+
 class Run:
     """
     The folder of one run.
@@ -81,6 +86,7 @@ class Run:
         self.best_epoch = 0
         self.epoch = 0
         self._events: EventFile | None = None
+        self.changed_later: dict[str, tuple[Any, Any]] = {}
         self._described = json.loads(json.dumps(dataclasses.asdict(config)))
         if self._settings.is_file():
             defaults = {field.name: field.default for field in dataclasses.fields(Config)}
@@ -92,7 +98,9 @@ class Run:
                 found = with_defaults(json.loads(self._settings.read_text())['config'], defaults)
                 classes = self._stored_classes()
                 changed = [key for key, value in self._described.items() if value != found[key]]
-            if changed:
+            self.changed_later = {
+                key: (found[key], self._described[key]) for key in changed if key in LATER}
+            if changed := [key for key in changed if key not in LATER]:
                 raise TrainingError(
                     f'{self._settings}: this run was begun with other settings '
                     f'({", ".join(changed)}); choose another --run folder, or start from the same '
@@ -110,7 +118,13 @@ class Run:
 
     def claim(self) -> None:
         """Make the folder that of this configuration, unless it already is."""
-        if not self._settings.is_file():
+        if self.changed_later:
+            with intact(self._settings, 'the settings of a run',
+                        'restore it, or choose another --run folder'):
+                told = json.loads(self._settings.read_text())
+                told['config'] |= {key: new for key, (_, new) in self.changed_later.items()}
+            self._replace(self._settings, lambda file: file.write_text(json.dumps(told, indent=2)))
+        elif not self._settings.is_file():
             # The file that it may be from can be edited or moved before the run is deployed.
             taxonomy = dataclasses.asdict(self.config.label_taxonomy)
             text = json.dumps({'command': self._command, 'commit': commit(),

@@ -36,7 +36,9 @@ from training.faults import (
     interrupted, is_out_of_memory, leave, memory_advice, remember_interrupts,
 )
 from training.model import BOOSTERS
-from training.optimization import HeadWeights, build_trainable, freeze, initialize, resized
+from training.optimization import (
+    HeadWeights, build_trainable, freeze, initialize, other_heads, resized,
+)
 from training.pictures import chosen_frames, deployed_table, png, strip
 from training.pipeline import CacheBudget, Cached, EpochBatches
 from training.run import Run, finite
@@ -95,10 +97,14 @@ class Trainer:
         self._use(build_trainable(config, config.phases[0].input_hw, self._weights))
         self.run = Run(folder, config, command, writes=devices.process == 0)
         if self.run.resume(self.model, self.average):
-            print(f'resuming {folder} behind epoch {self.run.epoch} of {config.epochs}, '
-                  f'best {config.mark} IoU {self.run.best:.4f}', flush=True)
+            best = (f'best {config.mark} IoU {self.run.best:.4f}' if self.run.best_epoch
+                    else 'none at the deployed size yet')
+            print(f'resuming {folder} behind epoch {self.run.epoch} of {config.epochs}, {best}',
+                  flush=True)
         else:
             self._begin()
+        for key, (before, now) in self.run.changed_later.items():
+            print(f'note: {key} was {before!r} until now and is {now!r} from here on', flush=True)
         # Not before: a mistyped --init must not make the folder that of a run never begun.
         self.run.claim()
         self._first, self._seconds_per_pixel = self.run.epoch, 0.0
@@ -152,9 +158,16 @@ class Trainer:
         """Take over weights, and say what is frozen and what starts fresh."""
         config = self.config
         if config.init:
-            fresh = initialize(self.model, Path(config.init))
+            fresh = initialize(self.model, Path(config.init), config)
             print(f'init: weights of {config.init}; fresh: {", ".join(fresh) or "none"}',
                   flush=True)
+            heads: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+            for layer, classes in other_heads(Path(config.init), config).items():
+                if layer not in fresh:
+                    heads.setdefault(classes, []).append(layer)
+            for (theirs, ours), layers in heads.items():
+                print(f'note: what {", ".join(layers)} knew of {", ".join(theirs)} is the start '
+                      f'for {", ".join(ours)}', flush=True)
         if config.freeze:
             print(f'frozen: {", ".join(freeze(self.model, config.freeze))}', flush=True)
 
@@ -186,7 +199,7 @@ class Trainer:
                     raise Interrupted(epoch, self.run.folder) from error
                 if is_out_of_memory(error):
                     raise TrainingError(
-                        memory_advice(self.config, epoch, self.run.folder)) from error
+                        memory_advice(self.config, epoch, self.run.folder, error)) from error
                 raise
         self.run.draw_curve()
 
@@ -220,9 +233,10 @@ class Trainer:
             'learning_rate': round(rate, 6), 'loss': round(loss, 4),
             'images_per_s': round(config.steps_per_epoch * config.batch_size / trained_s, 2),
             'seconds': round(time.monotonic() - begin, 1), **ious})
-        run.save(self.model, self.average)
+        # First: a kill between the two leaves figures told twice rather than never.
         run.write_events({'loss': loss, 'learning_rate': rate,
                           'images_per_s': run.history[-1]['images_per_s'], **scalars})
+        run.save(self.model, self.average)
         print(f'epoch {run.epoch}/{config.epochs} {input_hw[0]}x{input_hw[1]}  loss {loss:.4f}  '
               + '  '.join(f'{key} {value:.4f}' for key, value in ious.items()
                           if value is not None)
@@ -244,6 +258,9 @@ class Trainer:
             found = f'the loss is {watch.loss}'
         elif not finite([ops.convert_to_numpy(weight) for weight in self.model.weights]):
             found = 'a weight is not finite'  # the last batch's update, of a loss that still was
+        elif not finite([ops.convert_to_numpy(state)
+                         for state in self.model.optimizer.variables]):
+            found = "the optimizer's state is not finite"  # a gradient that waits for others
         else:
             return loss
         raise TrainingError(finite_advice(config, epoch, watch.batch, found, self.run.folder))

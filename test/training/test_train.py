@@ -119,7 +119,7 @@ def test_history_tells_of_every_epoch(finished: Path) -> None:
     assert all(float(row['loss']) > 0 for row in rows)
     assert all(0 <= float(row['iou synthetic:3:1']) <= 1 for row in rows)
     assert [float(row['learning_rate']) for row in rows] == pytest.approx(
-        [0.05, 0.05 * (3 / 5) ** 0.9], abs=1e-6)  # 3 of 6 batches done, 1 of them warm-up
+        [0.05 / 2, 0.05 * (3 / 4) ** 0.9], abs=1e-6)  # 3 of 6 batches done, 2 of them warm-up
 
 
 def test_best_model_is_deployable_and_scores_what_history_says(finished: Path) -> None:
@@ -286,9 +286,10 @@ def test_memory_that_runs_out_is_answered_with_advice(
     assert error == (
         'epoch 2: out of memory at batch_size 4, input 32x64, float32; halve batch_size and set '
         'accumulate to 4 (now 2), which keeps the number of images per update, or use a smaller '
-        "input in phases, or set precision to 'mixed_bfloat16'. Epoch 1 is kept in "
-        f'{tmp_path}. Use a new --run folder for other settings; --init {tmp_path} starts from '
-        'its weights.')
+        "input in phases, or set precision to 'mixed_bfloat16', or where devices share the memory "
+        'of the machine, lower cache_mb (now 4096), the memory for decoded frames, with which the '
+        f'same run can go on. Epoch 1 is kept in {tmp_path}. Use a new --run folder for other '
+        f'settings; --init {tmp_path} starts from its weights.')
     with np.load(tmp_path / 'checkpoint.npz') as stored:
         assert json.loads(str(stored['state']))['epoch'] == 1
     monkeypatch.setattr(keras.Model, 'fit', fit)
@@ -319,6 +320,24 @@ def test_weights_that_are_not_finite_are_never_stored(tmp_path: Path, eager: Non
     """The last batch's loss may still be finite when its update is not."""
     config = tiny_config(learning_rate=1e39, images_per_epoch=4)  # infinite in 32 bits
     with pytest.raises(TrainingError, match='epoch 1: a weight is not finite; lower'):
+        train(config, None, tmp_path, [])
+    assert not (tmp_path / 'checkpoint.npz').exists()
+
+
+def test_a_pending_gradient_that_is_not_finite_is_never_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: None,
+) -> None:
+    fit = keras.Model.fit
+
+    def fit_and_spoil(model: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        found = fit(model, *args, **kwargs)
+        pending = model.optimizer.variables[-1]
+        pending.assign(np.full(pending.shape, np.nan))
+        return found
+
+    monkeypatch.setattr(keras.Model, 'fit', fit_and_spoil)
+    config = tiny_config(accumulate=2, images_per_epoch=4)
+    with pytest.raises(TrainingError, match="epoch 1: the optimizer's state is not finite; lower"):
         train(config, None, tmp_path, [])
     assert not (tmp_path / 'checkpoint.npz').exists()
 
@@ -443,6 +462,23 @@ def test_folder_of_another_configuration_is_refused(tmp_path: Path, config_path:
     other = dataclasses.replace(config, seed=4, learning_rate=0.01)
     with pytest.raises(TrainingError, match=r'begun with other settings \(learning_rate, seed\)'):
         Run(tmp_path, other, [])
+
+
+def test_a_run_goes_on_with_less_memory_and_other_patience(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], eager: None,
+) -> None:
+    config = tiny_config(phases=(Phase((32, 32), 2),), images_per_epoch=4)
+    Trainer(config, None, tmp_path, ['one'])._train_epoch(0)
+    changed = dataclasses.replace(config, cache_mb=1, patience=7, pictures=1, on_bad='skip')
+    assert train(changed, None, tmp_path, ['two']).epoch == 2
+    said = capsys.readouterr().out
+    assert 'note: cache_mb was 4096 until now and is 1 from here on\n' in said
+    assert "note: on_bad was 'stop' until now and is 'skip' from here on\n" in said
+    described = json.loads((tmp_path / 'config.json').read_text())
+    assert described['command'] == ['one']
+    assert described['config'] == json.loads(json.dumps(dataclasses.asdict(changed)))
+    Trainer(changed, None, tmp_path, [])
+    assert 'until now' not in capsys.readouterr().out
 
 
 def test_command_says_in_one_line_what_is_wrong(
@@ -646,8 +682,8 @@ def test_runs_of_an_older_version_go_on(tmp_path: Path) -> None:
     del described['config']['augmentation']['fog']
     path.write_text(json.dumps(described))
     Run(tmp_path, config, [])
-    with pytest.raises(TrainingError, match=r'other settings \(patience\)'):
-        Run(tmp_path, dataclasses.replace(config, patience=3), [])
+    with pytest.raises(TrainingError, match=r'other settings \(ema_decay\)'):
+        Run(tmp_path, dataclasses.replace(config, ema_decay=0.5), [])
 
 
 def test_checkpoint_of_another_network_is_refused(finished: Path, config_path: Path) -> None:

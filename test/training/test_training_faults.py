@@ -39,14 +39,29 @@ def test_out_of_memory_of_tensorflow_is_recognised() -> None:
     assert not is_out_of_memory(tf.errors.InvalidArgumentError(None, None, 'no shape'))
 
 
+DEVICE = RuntimeError('RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes.')
+
+
+def test_advice_for_the_machines_own_memory_begins_with_the_cache() -> None:
+    def advice(error: Exception, **changes: int) -> str:
+        return memory_advice(tiny_config(**changes), 0, Path('x'), error)
+
+    for error in (MemoryError(), RuntimeError('std::bad_alloc'),
+                  ValueError('Unable to allocate 2. MiB for an array')):
+        assert is_out_of_memory(error)
+        assert 'float32; lower cache_mb (now 4096)' in advice(error)
+        assert 'cache_mb' not in advice(error, cache_mb=0)
+    assert 'or where devices share the memory of the machine, lower cache_mb' in advice(DEVICE)
+
+
 def test_advice_names_only_what_can_be_changed() -> None:
     one = tiny_config(batch_size=1, precision='mixed_bfloat16')
-    text = memory_advice(one, 0, Path('runs/x'))
+    text = memory_advice(one, 0, Path('runs/x'), DEVICE)
     assert text.startswith('epoch 1: out of memory at batch_size 1, input 32x32, mixed_bfloat16;')
     assert 'halve' not in text and 'set precision' not in text
     # There is no epoch whose weights another run could start with.
     assert text.endswith('No epoch was finished. Use a new --run folder for other settings.')
-    text = memory_advice(tiny_config(phases=(Phase((32, 32), 2),)), 1, Path('runs/x'))
+    text = memory_advice(tiny_config(phases=(Phase((32, 32), 2),)), 1, Path('runs/x'), DEVICE)
     assert text.endswith('Epoch 1 is kept in runs/x. Use a new --run folder for other settings; '
                          '--init runs/x starts from its weights.')
     text = finite_advice(tiny_config(), 0, None, 'a weight is not finite', Path('runs/x'))
