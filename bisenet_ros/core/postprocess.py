@@ -29,6 +29,10 @@ FRACTION = 128
 #: So far ahead (ln 509), the better of two logits has a probability of 1 in 255ths.
 CERTAIN = 6.24
 
+#: What third and further classes take from the confidence is computed at so many points for each
+#: of the network's output, both ways.
+FINER = 4
+
 #: A mask of so many classes is made by comparing labels, of more by a look-up.
 COMPARED_CLASSES = 4
 
@@ -221,27 +225,50 @@ class ScoreDecoder:
         Write the probability of the best class, in 255ths.
 
         With logits it is 1 / (1 + exp(second - best) + rest). Where two classes meet, those two
-        decide, at full size. What all others add is taken at the network's own size and
-        upsampled: exact on the output's grid and where others are far behind, an estimate where
-        three or more classes meet between its points. That is one exponential per pixel, not one
-        per class.
+        decide, at full size. What all others add is taken on a grid ``FINER`` times as fine as
+        the network's output and upsampled from there: exact on that grid and where others are far
+        behind, an estimate where three or more classes meet between its points. That is one
+        exponential per pixel, not one per class.
 
         """
         if self._kind == 'probabilities':
             cv2.convertScaleAbs(best, dst=out, alpha=self._scale / FRACTION * 255)
             return
-        logits = scores.astype(np.float32) * np.float32(self._scale)
-        behind = np.exp(logits - logits.max(-1, keepdims=True))
-        leading = np.sort(behind[..., chosen], -1)[..., -2:]
-        rest = np.maximum(behind.sum(-1) - leading.sum(-1), 0)
         total = self._scratch.array('total', best.shape, np.float32)
-        cv2.resize(1 + rest, best.shape[::-1], dst=total, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(
+            self._all_but_the_second(scores, chosen, best.shape), best.shape[::-1], dst=total,
+            interpolation=cv2.INTER_LINEAR)
         if second is not None:
             gap = self._scratch.array('gap', best.shape, np.float32)
             cv2.subtract(second, best, dst=gap, dtype=cv2.CV_32F)
             gap *= np.float32(self._scale / FRACTION)
             total += cv2.exp(gap, dst=gap)
         cv2.convertScaleAbs(np.divide(np.float32(255), total, out=total), dst=out)
+
+    def _all_but_the_second(
+        self, scores: Scores, chosen: list[int], full: tuple[int, ...],
+    ) -> npt.NDArray[np.float32]:
+        """Return the sum of exp(score - best) over all classes but the second, on a finer grid."""
+        shape = (min(full[0], FINER * scores.shape[0]), min(full[1], FINER * scores.shape[1]))
+        planes = self._scratch.array('planes', (scores.shape[-1], *shape), np.float32)
+        for index, plane in enumerate(planes):
+            cv2.resize(
+                np.multiply(scores[..., index], self._scale, dtype=np.float32), shape[::-1],
+                dst=plane, interpolation=cv2.INTER_LINEAR)
+        first, second, lower = (
+            self._scratch.array(name, shape, np.float32) for name in ('one', 'two', 'lower_two'))
+        first[:], second[:] = planes[chosen[0]], -np.inf
+        for index in chosen[1:]:
+            np.maximum(second, np.minimum(first, planes[index], out=lower), out=second)
+            np.maximum(first, planes[index], out=first)
+        planes -= first
+        flat = planes.reshape(len(planes), -1)
+        cv2.exp(flat, dst=flat)
+        total = planes.sum(0)
+        if len(chosen) > 1:
+            second -= first
+            total -= cv2.exp(second, dst=second)
+        return np.maximum(total, 1, out=total)
 
 
 def _wide(scores: Scores) -> type[np.float32] | type[np.int16]:
