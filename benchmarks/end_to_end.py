@@ -39,6 +39,9 @@ from bisenet_ros.transport import transport_environment
 
 START_S = 30.0
 
+#: Invocations of the network alone that are not counted in a window.
+WARM_UP = 3
+
 MASK_TOPIC = '/benchmark/mask'
 
 #: What is started for each system, and what its mask is called at home.
@@ -154,6 +157,8 @@ def invoke(
 ) -> Tally:
     """Run the network alone at a pace and return its times."""
     def look() -> Tally:
+        for _ in range(WARM_UP):
+            engine.run(image)
         latencies_s, load, cpu_s = [], OtherLoad(), time.process_time()
         started_s = due_s = time.perf_counter()
         while (now_s := time.perf_counter()) < started_s + window.seconds:

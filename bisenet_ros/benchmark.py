@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -50,15 +49,12 @@ class Summary:
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Summary:
         """Summarise times in seconds; at least one."""
-        ordered = sorted(value * 1e3 for value in seconds)
-
-        def at(share: float) -> float:
-            return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-        mean = statistics.fmean(ordered)
+        times = np.asarray(seconds) * 1e3
+        mean = float(times.mean())
         return cls(
-            len(ordered), mean, statistics.stdev(ordered) if len(ordered) > 1 else 0.0,
-            ordered[0], at(0.5), at(0.95), at(0.99), ordered[-1], 1e3 / mean)
+            len(times), mean, float(times.std(ddof=1)) if len(times) > 1 else 0.0,
+            float(times.min()), *np.percentile(times, (50, 95, 99)).tolist(), float(times.max()),
+            1e3 / mean)
 
     def __str__(self) -> str:
         return (f'{self.mean:8.2f} {self.stdev:7.2f} {self.min:8.2f} {self.p50:8.2f} '
@@ -188,7 +184,7 @@ def report(
     result['ratios_of_medians'] = {}
     for other in contestants[1:]:
         for stage in base.times.keys() & other.times.keys():
-            ratio = statistics.median(base.times[stage]) / statistics.median(other.times[stage])
+            ratio = float(np.median(base.times[stage]) / np.median(other.times[stage]))
             print(f'{stage}: {base.name} / {other.name} = {ratio:.3f} (medians)')
             result['ratios_of_medians'][f'{stage}: {base.name} / {other.name}'] = ratio
     return result
