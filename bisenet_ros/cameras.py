@@ -16,6 +16,8 @@ import re
 import sys
 import threading
 
+from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
+
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter

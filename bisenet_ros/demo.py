@@ -28,6 +28,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
+
 import cv2
 import numpy as np
 from rclpy.node import Node

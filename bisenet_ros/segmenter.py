@@ -19,6 +19,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
+
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult,

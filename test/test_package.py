@@ -140,6 +140,45 @@ def test_colcon_puts_the_tools_where_ros2_run_looks(installs):
     assert all(os.access(folder / tool, os.X_OK) for tool in tools())
 
 
+@pytest.mark.parametrize('tool', sorted(tools()))
+@pytest.mark.parametrize('begun', ['python -m', 'as an executable'])
+def test_a_tool_that_finds_no_ros_says_so_in_a_line(tool, begun):
+    start = (f'runpy.run_module("bisenet_ros.{tool}", run_name="__main__", alter_sys=True)'
+             if begun == 'python -m' else
+             f'import bisenet_ros.{tool} as tool; sys.exit(tool.main())')
+    ended = subprocess.run(
+        [sys.executable, '-c', 'import runpy, sys; sys.modules["rclpy"] = None; '
+         f'sys.argv = ["/somewhere/bin/{tool}", "--help"]; {start}'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, check=False)
+
+    if tool in ('benchmark', 'devices'):
+        assert (ended.returncode, ended.stderr) == (0, '')
+    else:
+        assert (ended.returncode, ended.stdout) == (1, '')
+        assert ended.stderr.startswith(f'{tool}: no ROS 2 in this Python (rclpy is missing): ')
+        assert ended.stderr.count('\n') == 1
+
+
+def test_whoever_imports_a_node_without_ros_gets_an_import_error():
+    ended = subprocess.run(
+        [sys.executable, '-c', 'import sys; sys.modules["rclpy"] = None\n'
+         'try:\n    import bisenet_ros.replay\nexcept ImportError as error:\n    print(error)'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, check=True)
+
+    assert ended.stdout.startswith('no ROS 2 in this Python')
+
+
+def test_a_ros_that_lacks_something_else_keeps_its_stack(tmp_path):
+    (tmp_path / 'rclpy.py').write_text('import nowhere_to_be_found\n')
+    ended = subprocess.run(
+        [sys.executable, '-m', 'bisenet_ros.replay'], capture_output=True, text=True, check=False,
+        env={**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'})
+
+    assert ended.returncode == 1
+    assert "No module named 'nowhere_to_be_found'" in ended.stderr
+    assert 'Traceback' in ended.stderr
+
+
 def test_colcon_sees_a_ros_package(installs):
     pytest.importorskip('colcon_package_information')
     workspace = installs('colcon').prefix.parents[1]
