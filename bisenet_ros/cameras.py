@@ -18,11 +18,10 @@ import threading
 
 from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
 
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from bisenet_ros import process
+from bisenet_ros import parameters, process
 from bisenet_ros.core.shared import EnginePool
 from bisenet_ros.segmenter import LAST_FRAME_S, SegmenterNode
 
@@ -34,9 +33,9 @@ class CamerasNode(Node):
 
     def __init__(self) -> None:
         super().__init__('cameras')
-        names = self.declare_parameter('cameras', Parameter.Type.STRING_ARRAY, ParameterDescriptor(
-            description='Names of the cameras: each is the namespace of its segmenter.',
-            read_only=True)).value or []
+        names = self.declare_parameter(
+            parameters.CAMERAS.name, Parameter.Type.STRING_ARRAY,
+            parameters.descriptor(parameters.CAMERAS, read_only=True)).value or []
         wrong = [name for name in names if not CAMERA_NAME.fullmatch(name) or '__' in name]
         if not names or wrong or len(set(names)) < len(names):
             raise process.StartError(
@@ -95,7 +94,8 @@ class CamerasNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run until told to stop; return the exit code."""
-    return process.run(CamerasNode, args)
+    return process.run(CamerasNode, args, parameters.help_text(
+        [parameters.CAMERAS, *parameters.TABLE]))
 
 
 if __name__ == '__main__':

@@ -1,21 +1,27 @@
 """
-The node's parameters, in one table.
+The nodes' parameters, a table for each node.
 
-It feeds the descriptors (``ros2 param describe``), ``config/segment.yaml`` and the README, which a
-test holds equal to it.
+They feed the descriptors (``ros2 param describe``), ``--help``, and the README and
+``config/segment.yaml``, which tests hold equal to them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from bisenet_ros.core.preprocess import FITS
 from bisenet_ros.core.segmenter import OUTPUT_SIZES, Settings
 
-Value = bool | int | float | str | list[str]
+Value = bool | int | float | str | list[str] | list[int]
+
+#: Columns of what ``help_text`` returns.
+HELP_COLUMNS = 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Param:
     Parameters
     ----------
     name : str
-    default : bool, int, float, str or list of str
-        Its type is the parameter's type.
+    default : bool, int, float, str, list of str or list of int
+        Its type is the parameter's type; an empty list is one of texts.
     description : str
         One sentence with the unit.
     low, high : float or None
@@ -51,6 +57,19 @@ class Param:
     live: bool = False
 
     @property
+    def type_text(self) -> str:
+        """Return the type as ROS calls it."""
+        if isinstance(self.default, list):
+            return 'int array' if self.default and isinstance(self.default[0], int) else (
+                'string array')
+        return {bool: 'bool', int: 'int', float: 'double', str: 'string'}[type(self.default)]
+
+    @property
+    def default_text(self) -> str:
+        """Return the default as YAML writes it."""
+        return _yaml(self.default) if self.default not in ('', []) else 'empty'
+
+    @property
     def range_text(self) -> str:
         """Return the allowed values in words; empty if everything of the type is."""
         if self.low is not None:
@@ -69,6 +88,7 @@ class Param:
         return f'{self.name}: found {value!r}, expected {self.range_text}.' if bad else ''
 
 
+#: Of ``segmenter``.
 TABLE: tuple[Param, ...] = (
     Param('model', '',
           'Path of a .tflite file, or a shipped model: road_128x256, road_256x512_near; empty = '
@@ -103,6 +123,22 @@ TABLE: tuple[Param, ...] = (
           'manager.'),
 )
 
+#: Of ``cameras``, which gives its segmenters theirs.
+CAMERAS = Param('cameras', [], 'Names of the cameras: each is the namespace of its segmenter.')
+
+#: Of ``replay``.
+REPLAY: tuple[Param, ...] = (
+    Param('source', 'drive', 'drive (a rendered one), a video, an image, a folder of images, or a '
+          'camera device (/dev/video0).'),
+    Param('rate_hz', 0.0, 'Frames a second; 0 = the source\'s own. A camera device keeps its own.',
+          0.0, 1000.0),
+    Param('loop', True, 'Begin anew behind the last frame; false waits for a subscriber, plays '
+          'once and ends.'),
+    Param('size', [1280, 720], 'Width and height of the rendered drive in pixels.'),
+    Param('seed', 0, 'What the rendered drive is made from: the same one, the same drive.'),
+    Param('frame_id', 'camera_optical_frame', 'frame_id of images and camera info.'),
+)
+
 BY_NAME: Mapping[str, Param] = {param.name: param for param in TABLE}
 
 
@@ -122,6 +158,32 @@ def _yaml(value: Value) -> str:
     return repr(value)  # Python's literals for numbers, texts and lists of texts are YAML's
 
 
+def descriptor(param: Param, read_only: bool = False) -> ParameterDescriptor:
+    """
+    Return what ``ros2 param describe`` shows.
+
+    One that is read-only has its range in words: rclpy would refuse others in words of its own,
+    and nobody sets it later.
+
+    """
+    described = ParameterDescriptor(
+        name=param.name, description=param.description, read_only=read_only)
+    if read_only:
+        described.additional_constraints = param.range_text
+        return described
+    if param.low is not None and isinstance(param.default, int):
+        described.integer_range = [
+            IntegerRange(from_value=int(param.low), to_value=int(param.high), step=0)]
+    elif param.low is not None:
+        described.floating_point_range = [
+            FloatingPointRange(from_value=param.low, to_value=param.high, step=0.0)]
+    notes = [f'one of: {param.range_text}'] if param.choices else []
+    if not param.live:
+        notes.append('can only be set while the node is unconfigured')
+    described.additional_constraints = '; '.join(notes)
+    return described
+
+
 def yaml_text() -> str:
     """Return the text of ``config/segment.yaml``: every parameter with its default."""
     lines = [
@@ -139,13 +201,28 @@ def yaml_text() -> str:
     return '\n'.join(lines) + '\n'
 
 
-def markdown_table() -> str:
-    """Return the README's table of parameters."""
-    names = {bool: 'bool', int: 'int', float: 'double', str: 'string', list: 'string array'}
-    rows = ['| parameter | type | default | range | live | meaning |', '|---|---|---|---|---|---|']
-    for param in TABLE:
-        default = _yaml(param.default) if param.default not in ('', []) else 'empty'
-        rows.append(
-            f'| `{param.name}` | {names[type(param.default)]} | `{default}` | '
-            f'{param.range_text} | {"yes" if param.live else "no"} | {param.description} |')
-    return '\n'.join(rows) + '\n'
+def markdown_table(table: Iterable[Param] = TABLE) -> str:
+    """Return one of the README's tables of parameters."""
+    table = list(table)
+    columns = {
+        'parameter': [f'`{param.name}`' for param in table],
+        'type': [param.type_text for param in table],
+        'default': [f'`{param.default_text}`' for param in table],
+        'range': [param.range_text for param in table],
+        'live': ['yes' if param.live else 'no' for param in table],
+        'meaning': [param.description for param in table]}
+    if not any(param.live for param in table):
+        del columns['live']
+    lines = [f'| {" | ".join(row)} |' for row in (columns, *zip(*columns.values(), strict=True))]
+    return '\n'.join([lines[0], '|---' * len(columns) + '|', *lines[1:]]) + '\n'
+
+
+def help_text(table: Iterable[Param]) -> str:
+    """Return what ``--help`` says of a node's parameters."""
+    lines = ['Parameters (-p NAME:=VALUE, or in a parameter file), with their defaults:']
+    for param in table:
+        allowed = f': {param.range_text}' if param.range_text else ''
+        lines += ['', f'  {param.name} ({param.type_text}{allowed}), {param.default_text}',
+                  textwrap.fill(param.description, HELP_COLUMNS, initial_indent=' ' * 6,
+                                subsequent_indent=' ' * 6, break_on_hyphens=False)]
+    return '\n'.join(lines)

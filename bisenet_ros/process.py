@@ -235,7 +235,9 @@ def hold_signals() -> threading.Event:
     return stopping
 
 
-def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
+def run(
+    make_node: Callable[[], Node], args: list[str] | None = None, parameters: str = '',
+) -> int:
     """
     Run one node until a signal comes or it has finished.
 
@@ -244,8 +246,10 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     make_node : callable
         Returns an rclpy ``Node`` that is ``Runnable`` too. May raise ``StartError``.
     args : list of str or None
-        As ``rclpy.init`` takes them. ``--help`` prints the module's text; whatever else is meant
-        for no part of ROS is refused.
+        As ``rclpy.init`` takes them. ``--help`` prints the module's text and ``parameters``;
+        whatever else is meant for no part of ROS is refused.
+    parameters : str
+        What ``--help`` says of them.
 
     Returns
     -------
@@ -257,6 +261,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
         own = remove_ros_args(args)[1 if args is None else 0:]
         if '-h' in own or '--help' in own:
             print((sys.modules[make_node.__module__].__doc__ or '').strip())
+            print(f'\n{parameters}')
             return 0
         if own:
             _complain(f'found {" ".join(own)!r}, expected arguments of ROS alone: '

@@ -1,6 +1,8 @@
 """
 The replay node: a video, a folder of images, a camera device or the rendered drive as a camera.
 
+    ros2 run bisenet_ros replay --ros-args -p source:=drive -p rate_hz:=10.0
+
 Publishes ``image`` (bgr8) and ``camera_info`` at a chosen rate, looping or once. The camera info
 is an invented pinhole unless the frames are rendered, for which it is the true one. While nobody
 listens time goes on, but nothing is rendered or read.
@@ -22,7 +24,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from bisenet_ros import conversions, process
+from bisenet_ros import conversions, parameters, process
 from bisenet_ros.core.sources import (
     FolderSource, Frame, Source, SourceError, open_source, pinhole,
 )
@@ -53,20 +55,14 @@ class ReplayNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('replay', **kwargs)
-        name = self.declare_parameter('source', 'drive').value
-        rate_hz = self.declare_parameter('rate_hz', 0.0).value
-        self._loop = self.declare_parameter('loop', True).value
-        size = self.declare_parameter('size', [1280, 720]).value
-        seed = self.declare_parameter('seed', 0).value
-        self._frame_id = self.declare_parameter('frame_id', 'camera_optical_frame').value
-        if not 0 <= rate_hz <= 1000:
-            raise process.StartError(
-                f'parameter rate_hz: found {rate_hz}, expected 0 to 1000 (0: the source\'s own).')
+        values = {param.name: self._declared(param) for param in parameters.REPLAY}
+        name, rate_hz, size = values['source'], values['rate_hz'], values['size']
+        self._loop, self._frame_id = values['loop'], values['frame_id']
         if len(size) != 2:
             raise process.StartError(
                 f'parameter size: found {list(size)}, expected [width, height].')
         try:
-            self._source: Source = open_source(name, (size[0], size[1]), seed)
+            self._source: Source = open_source(name, (size[0], size[1]), values['seed'])
         except SourceError as error:
             raise process.StartError(str(error)) from error
         if rate_hz and not self._source.live:
@@ -82,6 +78,13 @@ class ReplayNode(Node):
         self._thread = threading.Thread(target=self._play, name='replay', daemon=True)
         self.get_logger().info(
             f'{name} at {self._source.rate_hz:g} Hz on {self._image_output.topic_name}')
+
+    def _declared(self, param: parameters.Param) -> Any:
+        value = self.declare_parameter(
+            param.name, param.default, parameters.descriptor(param, read_only=True)).value
+        if fault := param.fault(value):
+            raise process.StartError(f'parameter {fault}')
+        return value
 
     def begin(self) -> None:
         """Start publishing, from a thread of its own: reading frames may block."""
@@ -177,7 +180,7 @@ def camera_info(size_wh: tuple[int, int], header: Header) -> CameraInfo:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop or the source is done; return the exit code."""
-    return process.run(ReplayNode, args)
+    return process.run(ReplayNode, args, parameters.help_text(parameters.REPLAY))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,8 @@
 """
 The segmenter node: wiring between ROS and the core.
 
+    ros2 run bisenet_ros segmenter --ros-args -r image:=/camera/image_raw -p smoothing:=0.5
+
 A lifecycle node: configure loads the model, activate lets frames in, deactivate stops inference,
 cleanup frees the model. With ``autostart`` (the default) it configures and activates itself.
 
@@ -22,9 +24,7 @@ from typing import Any, NamedTuple
 from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import (
-    FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult,
-)
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -95,22 +95,6 @@ def overridable(topic: str) -> Iterator[None]:
         yield
     except (InvalidParameterTypeException, InvalidParameterValueException, RuntimeError) as error:
         raise SettingsError(f'qos_overrides of {topic}: {error}') from error
-
-
-def descriptor(param: parameters.Param) -> ParameterDescriptor:
-    """Return what ``ros2 param describe`` shows."""
-    described = ParameterDescriptor(name=param.name, description=param.description)
-    if param.low is not None and isinstance(param.default, int):
-        described.integer_range = [
-            IntegerRange(from_value=int(param.low), to_value=int(param.high), step=0)]
-    elif param.low is not None:
-        described.floating_point_range = [
-            FloatingPointRange(from_value=param.low, to_value=param.high, step=0.0)]
-    notes = [f'one of: {param.range_text}'] if param.choices else []
-    if not param.live:
-        notes.append('can only be set while the node is unconfigured')
-    described.additional_constraints = '; '.join(notes)
-    return described
 
 
 class Arrival(NamedTuple):
@@ -189,12 +173,13 @@ class SegmenterNode(LifecycleNode):
             if isinstance(param.default, list):
                 # An empty list says nothing of its elements' type, so the type is declared.
                 declared = self.declare_parameter(
-                    param.name, Parameter.Type.STRING_ARRAY, descriptor(param))
+                    param.name, Parameter.Type.STRING_ARRAY, parameters.descriptor(param))
                 if declared.value is None:
                     self.set_parameters([Parameter(
                         param.name, Parameter.Type.STRING_ARRAY, param.default)])
             else:
-                declared = self.declare_parameter(param.name, param.default, descriptor(param))
+                declared = self.declare_parameter(
+                    param.name, param.default, parameters.descriptor(param))
             if fault := param.fault(self._value(param.name)):
                 raise process.StartError(f'parameter {fault}')
 
@@ -671,7 +656,7 @@ class SegmenterNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; return the exit code."""
-    return process.run(SegmenterNode, args)
+    return process.run(SegmenterNode, args, parameters.help_text(parameters.TABLE))
 
 
 if __name__ == '__main__':

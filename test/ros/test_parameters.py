@@ -1,6 +1,7 @@
 """The table of parameters: equal in code, yaml and README, true in descriptors, obeyed live."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParametersAtomically
 
-from bisenet_ros import parameters, process
+from bisenet_ros import cameras, parameters, process, replay, segmenter
 from bisenet_ros.segmenter import SegmenterNode
 
 TYPES = {
@@ -60,8 +61,10 @@ def test_yaml_text_parses_to_the_defaults():
         assert type(parsed['/**']['ros__parameters'][param.name]) is type(param.default)
 
 
-def test_readme_holds_the_table():
-    assert parameters.markdown_table() in (ROOT / 'README.md').read_text()
+def test_readme_holds_the_tables():
+    readme = (ROOT / 'README.md').read_text()
+    assert parameters.markdown_table() in readme
+    assert parameters.markdown_table(parameters.REPLAY) in readme
 
 
 def test_every_parameter_is_live_or_start_only_here():
@@ -329,6 +332,27 @@ def test_arguments_that_are_not_for_ros_are_refused(capsys):
         '-r FROM:=TO\n')
 
 
-def test_help_tells_what_the_tool_is(capsys):
-    assert process.run(SegmenterNode, ['--help']) == 0
-    assert capsys.readouterr().out.startswith('The segmenter node: ')
+@pytest.mark.parametrize(('module', 'begins', 'table'), [
+    (segmenter, 'The segmenter node: ', parameters.TABLE),
+    (replay, 'The replay node: ', parameters.REPLAY),
+    (cameras, 'Segment several cameras', (parameters.CAMERAS, *parameters.TABLE))])
+def test_help_tells_what_the_tool_is_and_what_it_takes(capsys, module, begins, table):
+    assert module.main(['--help']) == 0
+
+    said = capsys.readouterr().out
+    tool = module.__name__.rpartition('.')[2]
+    assert said.startswith(begins)
+    assert re.search(rf'^    ros2 run bisenet_ros {tool} --ros-args .*-p \w+:=\S', said, re.M)
+    assert re.findall(r'^  (\w+) \(', said, re.M) == [param.name for param in table]
+    for param in table:
+        assert param.description in ' '.join(said.split())
+    assert max(map(len, said.splitlines())) < 100
+
+
+def test_help_tells_type_range_and_default():
+    said = parameters.help_text([*parameters.TABLE, *parameters.REPLAY])
+
+    for line in ("  device (string: auto, cpu, usb, usb:N, pci, pci:N), 'auto'",
+                 '  smoothing (double: 0 to 0.95), 0.0', '  class_names (string array), empty',
+                 '  size (int array), [1280, 720]', '  loop (bool), true', '  seed (int), 0'):
+        assert f'\n{line}\n' in said

@@ -15,7 +15,7 @@ from harness import BEST_EFFORT, IMAGE_TOPIC, RELIABLE, clip_frames, pixels_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from bisenet_ros import process, replay
+from bisenet_ros import parameters, process, replay
 
 REMAP = {'image': IMAGE_TOPIC, 'camera_info': '/camera/camera_info'}
 
@@ -145,6 +145,21 @@ def test_qos_override_is_of_one_topic(peer, start):
         (info,) = peer.wait_for(
             lambda: peer.node.get_publishers_info_by_topic(topic), topic)  # noqa: B023
         assert info.qos_profile.reliability == reliability
+
+
+def test_its_parameters_are_described_and_stay_as_they_are_given(peer, start):
+    start('replay', params={'size': [160, 96], 'rate_hz': 5.0}, remap=REMAP)
+    table = {param.name: param for param in parameters.REPLAY}
+
+    described = peer.descriptors(list(table), '/replay')
+
+    for param, found in zip(table.values(), described, strict=True):
+        assert (found.name, found.description) == (param.name, param.description)
+        assert found.read_only
+    assert described[list(table).index('rate_hz')].additional_constraints == '0 to 1000'
+    assert {name: peer.parameter(name, '/replay') for name in table} == {
+        name: param.default for name, param in table.items()} | {
+            'size': [160, 96], 'rate_hz': 5.0}
 
 
 @pytest.mark.parametrize(('params', 'reason'), [
