@@ -35,14 +35,18 @@ def class_shares(
     shares = np.zeros(num_classes)
     for dataset, weight in zip(datasets, np.asarray(weights) / np.sum(weights), strict=True):
         counts = np.zeros(256, np.int64)
-        number = min(len(dataset), SAMPLED_FRAMES)
-        for index in np.linspace(0, len(dataset) - 1, number).round().astype(int):
+        for index in sampled(len(dataset)):
             _, labels = dataset.read(int(index))
             # By frame, since every frame becomes views of one size.
             counts += np.bincount(labels.ravel(), minlength=256) * 1_000_000 // labels.size
         counts[VOID] = 0
         shares += weight * counts[:num_classes] / max(counts[:num_classes].sum(), 1)
     return shares / max(shares.sum(), np.finfo(float).tiny)
+
+
+def sampled(length: int) -> npt.NDArray[np.int64]:
+    """Return the places of at most ``SAMPLED_FRAMES`` evenly spaced frames among so many."""
+    return np.linspace(0, length - 1, min(length, SAMPLED_FRAMES)).round().astype(int)
 
 
 def inverse_log(shares: npt.NDArray[np.float64]) -> tuple[float, ...]:

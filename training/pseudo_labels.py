@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import sys
 import tempfile
@@ -27,12 +28,13 @@ from keras import ops
 from bisenet_ros.core.console import at_least
 from bisenet_ros.core.sources import SourceError, VideoSource
 from training import datasets
+from training.class_weights import SAMPLED_FRAMES, sampled
 from training.datasets.base import DatasetError, UnreadableError, counted, located
 from training.datasets.images import IMAGE_SUFFIXES, decode_rgb, read_bytes, read_rgb
 from training.datasets.own import ORIGIN, files_under, sequence_of
 from training.datasets.progress import Progress
 from training.faults import TrainingError
-from training.finished_run import RunError, read_run
+from training.finished_run import FinishedRun, RunError, read_run
 from training.metrics import probabilities_from_logits, upsampled
 from training.model import BOOSTERS, SIZE_MULTIPLE, build, transfer_weights
 from training.optimization import last_epoch
@@ -77,8 +79,10 @@ class Teacher:
     """
 
     def __init__(self, folder: Path, sure: float = SURE) -> None:
-        run = read_run(folder)
+        self.run = run = read_run(folder)
         self.classes = run.taxonomy.classes
+        self._left_out: list[int] = []
+        self._unknown = ''
         self._merge, self._sure = np.array(run.merge), sure
         architecture, trained = last_epoch(folder)
         # The best epoch, with the last one's booster heads, which ``best.keras`` lacks.
@@ -93,15 +97,48 @@ class Teacher:
             self._networks.append(keras.Model(
                 network.input, [network.output['logits'], network.output[BOOSTERS[-1]]]))
 
+    def look_at_training_sets(self, data: Path | None) -> None:
+        """
+        Leave out from now on the classes that no training set shows: they are guesses.
+
+        Weights that were there before know no better: the run has taught them since that such
+        pixels are something else. What cannot be opened is noted, and nothing left out.
+
+        Parameters
+        ----------
+        data : Path or None
+            Data folder, see ``open_dataset``.
+
+        """
+        try:
+            shown = shown_classes(self.run, data)
+        except DatasetError as error:
+            self._unknown = str(error)
+        else:
+            self._left_out = [index for index in range(len(self.classes)) if index not in shown]
+
     def notes(self) -> list[str]:
-        """Say which training classes the labels do not tell apart."""
+        """Say which training classes the labels do not hold, or do not tell apart."""
+        notes = []
+        if self._unknown:
+            notes.append('what the training sets of this run show could not be looked at '
+                         f'({self._unknown}): a class that none of them shows is a guess.')
+        if self._left_out:
+            notes.append(
+                f'no training set of this run shows {self._names(self._left_out)} (up to '
+                f'{SAMPLED_FRAMES} frames of each were looked at): never written; such pixels '
+                'are those that they are merged with, else void.')
         if self._finer:
-            return []
-        groups = [[name for name, target in zip(self.classes, self._merge, strict=True)
-                   if target == deployed] for deployed in range(self._merge.max() + 1)]
-        return [f'nothing tells {", ".join(group)} apart in this run (its boosters do not learn '
-                f'them): all are written as {group[0]}, for configurations that merge them as '
-                'well.' for group in groups if len(group) > 1]
+            return notes
+        groups = [[index for index in np.flatnonzero(self._merge == deployed)
+                   if index not in self._left_out] for deployed in range(self._merge.max() + 1)]
+        return notes + [
+            f'nothing tells {self._names(group)} apart in this run (its boosters do not learn '
+            f'them): all are written as {self.classes[group[0]]}, for configurations that merge '
+            'them as well.' for group in groups if len(group) > 1]
+
+    def _names(self, ids: list[int]) -> str:
+        return ', '.join(self.classes[index] for index in ids)
 
     def __call__(self, rgb: Pixels) -> Pixels:
         """
@@ -119,6 +156,7 @@ class Teacher:
         """
         deployed, boosters = self._probabilities(rgb)
         fine = boosters if boosters.shape[-1] == len(self.classes) else deployed[..., self._merge]
+        fine[..., self._left_out] = -1
         return decided(deployed, fine, self._merge, self._sure)
 
     def _probabilities(self, rgb: Pixels) -> list[Floats]:
@@ -150,11 +188,12 @@ def decided(
         Probabilities of the deployed classes: they decide.
     fine : float32[H, W, C]
         Probabilities of the training classes: they tell which of those that the chosen class
-        stands for; the lowest id where they are equal.
+        stands for; the lowest id where they are equal. -1: not this one.
     merge : int[C]
         Deployed class of each training class.
     sure : float
-        Least probability of the chosen class for a pixel not to be void.
+        Least probability of the chosen class for a pixel not to be void, which it is too where
+        the chosen class stands for none.
 
     Returns
     -------
@@ -163,8 +202,35 @@ def decided(
     """
     among = np.where(merge == deployed.argmax(-1)[..., None], fine, -1)
     labels = among.argmax(-1).astype(np.uint8)
-    labels[deployed.max(-1) < sure] = datasets.VOID
+    labels[(deployed.max(-1) < sure) | (among.max(-1) < 0)] = datasets.VOID
     return labels
+
+
+def shown_classes(run: FinishedRun, data: Path | None) -> set[int]:
+    """
+    Return the ids of the classes that the labels of a run's training sets hold.
+
+    Up to ``SAMPLED_FRAMES`` evenly spaced frames of each set are read, of all sets in turns, until
+    every class was seen.
+
+    Raises
+    ------
+    DatasetError
+        If a data set cannot be opened or read.
+
+    """
+    opened = [datasets.open_dataset(spec, data, run.taxonomy, 'skip') for spec in run.train_sets]
+    turns = [[(dataset, int(index)) for index in sampled(len(dataset))] for dataset in opened]
+    looks = [look for turn in itertools.zip_longest(*turns) for look in turn if look is not None]
+    shown: set[int] = set()
+    progress = Progress('looking at the labels of the training sets', len(looks))
+    for done, (dataset, index) in enumerate(looks, 1):
+        shown.update(np.unique(dataset.read(index)[1]).tolist())
+        if len(shown - {datasets.VOID}) == len(run.taxonomy.classes):
+            break
+        progress.show(done)
+    progress.clear()
+    return shown - {datasets.VOID}
 
 
 def collect(places: list[Path], every: int, folder: Path) -> list[Path]:
@@ -289,6 +355,7 @@ def label(teacher: Teacher, images: list[Path], root: Path) -> npt.NDArray[np.in
 
 def pseudo_label(
     run: Path, places: list[Path], output: Path, sure: float = SURE, every: int = 1,
+    data: Path | None = None,
 ) -> str:
     """
     Label frames into a new folder, which appears when it is whole.
@@ -303,6 +370,8 @@ def pseudo_label(
         Must not be there.
     sure, every
         See ``Teacher`` and ``collect``.
+    data : Path, optional
+        Data folder of the run's training sets.
 
     Returns
     -------
@@ -325,6 +394,7 @@ def pseudo_label(
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f'.{output.name}.') as parts:
             made = Path(parts) / output.name
             images = collect(places, every, made / 'images')
+            teacher.look_at_training_sets(data)
             counts = label(teacher, images, made)
             text = json.dumps({'run': str(run), 'classes': teacher.classes, 'commit': commit(),
                                'sure': sure, 'every': every,
@@ -370,7 +440,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         places = [located(name, args.data) for name in args.images]
-        print(pseudo_label(args.run, places, args.output, args.sure, args.every))
+        print(pseudo_label(args.run, places, args.output, args.sure, args.every,
+                           args.data))
     except (DatasetError, PseudoLabelError, RunError, SourceError,
             TrainingError) as error:
         print(error, file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,10 +17,13 @@ keras = pytest.importorskip('keras', reason='keras is not installed (pip install
 
 from tiny_training import TINY, eager_functions, tiny_config  # noqa: E402
 
-from training import pseudo_labels  # noqa: E402
+from training import datasets, pseudo_labels  # noqa: E402
 from training.datasets import GROUND, MOVABLE, ROAD, VOID, SyntheticDrive, open_dataset  # noqa: E402
+from training.finished_run import read_run  # noqa: E402
 from training.metrics import labels_from_logits, probabilities_from_logits  # noqa: E402
-from training.pseudo_labels import PseudoLabelError, Teacher, collect, decided, main  # noqa: E402
+from training.pseudo_labels import (  # noqa: E402
+    PseudoLabelError, Teacher, collect, decided, main, shown_classes,
+)
 from training.train import train  # noqa: E402
 
 pytestmark = pytest.mark.training
@@ -87,6 +90,16 @@ def test_the_deployed_head_decides_and_the_boosters_say_what_of_it() -> None:
     assert decided(deployed, deployed[..., MERGE], MERGE, 0.0).tolist() == [[ROAD, 0, 0]]
 
 
+def test_classes_out_of_the_question_give_way_to_those_they_are_merged_with() -> None:
+    deployed = np.array([[[.1, .9], [.9, .1]]], np.float32)
+    #                never ground nor movable, whatever the booster says
+    fine = np.array([[[.1, .2, -1, -1], [.1, .5, -1, -1]]], np.float32)
+    assert decided(deployed, fine, MERGE, 0.8).tolist() == [[ROAD, 0]]
+    # Nothing is merged with road.
+    fine[..., ROAD] = -1
+    assert decided(deployed, fine, MERGE, 0.8).tolist() == [[VOID, 0]]
+
+
 def test_unmerged_classes_are_their_own() -> None:
     deployed = np.array([[[.1, .1, .8], [.6, .3, .1]]], np.float32)
     assert decided(deployed, deployed, np.arange(3), 0.7).tolist() == [[2, VOID]]
@@ -139,6 +152,77 @@ def test_classes_that_no_head_tells_apart_are_said(
     (note,) = teacher.notes()
     assert note.startswith('nothing tells background, ground, movable apart in this run')
     assert 'all are written as background' in note
+
+
+def of_classes(*ids: int) -> Callable[..., SyntheticDrive]:
+    """Return what opens data sets of which each frame shows one of these classes."""
+    class Frames(SyntheticDrive):
+        def read(self, index: int) -> tuple[Pixels, Pixels]:
+            rgb, labels = super().read(index)
+            return rgb, np.full_like(labels, ids[index % len(ids)])
+
+    return lambda spec, *_: Frames(int(spec.partition(':')[2]), (32, 32))
+
+
+def test_classes_that_no_training_set_shows_are_not_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher = Teacher(run, sure=0.0)
+    rgb, _ = SyntheticDrive(1, (96, 64)).read(0)
+    before = teacher(rgb)
+    assert {GROUND, MOVABLE} & set(np.unique(before))
+    monkeypatch.setattr(datasets, 'open_dataset', of_classes(0, ROAD, VOID))
+    teacher.look_at_training_sets(None)
+    after = teacher(rgb)
+    np.testing.assert_array_equal(after, np.where(before == ROAD, ROAD, 0))
+    (note,) = teacher.notes()
+    assert note.startswith('no training set of this run shows ground, movable (up to 400 frames')
+
+    monkeypatch.setattr(datasets, 'open_dataset', of_classes(0))
+    teacher.look_at_training_sets(None)
+    np.testing.assert_array_equal(teacher(rgb), np.where(before == ROAD, VOID, 0))
+
+
+def test_training_sets_are_looked_at_in_turns_and_no_longer_than_needed(
+    run: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = []
+
+    class Frames:
+        def __init__(self, length: int, *ids: int) -> None:
+            self._length, self._ids = length, ids
+
+        def __len__(self) -> int:
+            return self._length
+
+        def read(self, index: int) -> tuple[Pixels, Pixels]:
+            read.append((self._length, index))
+            return np.zeros((2, 2, 3), np.uint8), np.array([self._ids], np.uint8)
+
+    def look(*sets: Frames) -> set[int]:
+        read.clear()
+        opened = {f'set:{number}': each for number, each in enumerate(sets)}
+        monkeypatch.setattr(datasets, 'open_dataset', lambda spec, *_: opened[spec])
+        return shown_classes(dataclasses.replace(read_run(run), train_sets=tuple(opened)), None)
+
+    assert look(Frames(1000, 0, 1, VOID), Frames(3, 3), Frames(1, 2)) == {0, 1, 2, 3}
+    assert read == [(1000, 0), (3, 0), (1, 0)]
+    assert look(Frames(1000, 0, 1), Frames(3, VOID)) == {0, 1}
+    assert len(read) == 403 and (1000, 999) in read
+
+
+def test_training_sets_that_are_gone_are_told_of(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    moved = tmp_path / 'run'
+    shutil.copytree(run, moved)
+    described = json.loads((moved / 'config.json').read_text())
+    described['config']['train'] = [['labelme:gone', 1.0]]
+    (moved / 'config.json').write_text(json.dumps(described))
+    assert main(['--run', str(moved), '--images', str(photos), '--sure', '0',
+                 '--output', str(tmp_path / 'more')]) == 0
+    said = capsys.readouterr().out
+    assert 'note: what the training sets of this run show could not be looked at (gone: ' in said
 
 
 def test_surer_teachers_label_less(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
