@@ -12,7 +12,6 @@ parameter file tells them apart by their names (``/front/segmenter:``).
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 
@@ -21,11 +20,9 @@ from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from bisenet_ros import parameters, process
+from bisenet_ros import camera_names, parameters, process
 from bisenet_ros.core.shared import EnginePool
 from bisenet_ros.segmenter import LAST_FRAME_S, SegmenterNode
-
-CAMERA_NAME = re.compile(r'[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 
 class CamerasNode(Node):
@@ -36,11 +33,10 @@ class CamerasNode(Node):
         names = self.declare_parameter(
             parameters.CAMERAS.name, Parameter.Type.STRING_ARRAY,
             parameters.descriptor(parameters.CAMERAS, read_only=True)).value or []
-        wrong = [name for name in names if not CAMERA_NAME.fullmatch(name) or '__' in name]
-        if not names or wrong or len(set(names)) < len(names):
+        if not camera_names.fits(names):
             raise process.StartError(
-                f'parameter cameras: found {list(names)}, expected the name of each camera once, '
-                'of letters, digits and single underscores; give -p cameras:="[front, rear]".')
+                f'parameter cameras: found {list(names)}, expected {camera_names.EXPECTED}; '
+                'give -p cameras:="[front, rear]".')
         self._pool = EnginePool()
         self.segmenters = [self._segmenter(name) for name in names]
         self._spinners: list[process.Spinner] = []

@@ -18,7 +18,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.utilities import prefix_namespace
 
-from bisenet_ros import launching
+from bisenet_ros import camera_names, launching
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -63,9 +63,10 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     cameras = [name.strip('/') for name in argument('cameras').replace(' ', '').split(',')]
     images = argument('images').replace(' ', '').split(',') if argument('images') else [
         'image'] * len(cameras)
-    if not all(cameras):
+    if not camera_names.fits(cameras):
         raise ValueError(
-            f'cameras: found {argument("cameras")!r}, expected names with commas between.')
+            f'cameras: found {argument("cameras")!r}, expected {camera_names.EXPECTED}, with '
+            'commas between.')
     if not all(images) or any(image.startswith('~') or image.endswith('/') for image in images):
         raise ValueError(
             f'images: found {argument("images")!r}, expected topics with commas between, '

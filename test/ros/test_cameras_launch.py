@@ -65,7 +65,10 @@ def test_parameters_of_all_and_of_one(launch, peer, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(('arguments', 'said'), [
     (['cameras:=a,b,c', 'images:=/x,/y'],
      r'images: found 2 topics, expected one for each of the 3 cameras a, b, c'),
-    (['cameras:=a,'], r"cameras: found 'a,', expected names with commas between"),
+    *[([f'cameras:={names}'],
+       rf"cameras: found '{names}', expected the name of each camera once, of letters, digits and "
+       'single underscores, with commas between') for names in (
+           'a,', 'front,re-ar', 'a,a', '1st', 'a__b')],
     (['cameras:=a,b', 'images:=/x,'], r"images: found '/x,', expected topics with commas between"),
     (['cameras:=a', 'images:=~/x'], r"images: found '~/x', expected topics with commas")])
 def test_lists_that_do_not_fit_are_refused(launch, arguments, said):  # noqa: F811
