@@ -15,9 +15,12 @@ import argparse
 import contextlib
 import itertools
 import json
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import cv2
 import keras
@@ -421,6 +424,28 @@ def _probability(text: str) -> float:
     raise argparse.ArgumentTypeError(f'found {text!r}, expected a number from 0 to below 1')
 
 
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """
+    Take SIGTERM, and SIGHUP unless ``nohup`` has it ignored, for Ctrl-C.
+
+    By default they would end the process with what it has half written left behind.
+
+    """
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Label from the command line."""
     parser = argparse.ArgumentParser(
@@ -439,9 +464,9 @@ def main(argv: list[str] | None = None) -> int:
                         help='take every n-th frame of a video (%(default)s)')
     args = parser.parse_args(argv)
     try:
-        places = [located(name, args.data) for name in args.images]
-        print(pseudo_label(args.run, places, args.output, args.sure, args.every,
-                           args.data))
+        with ended_as_by_ctrl_c():
+            places = [located(name, args.data) for name in args.images]
+            print(pseudo_label(args.run, places, args.output, args.sure, args.every, args.data))
     except (DatasetError, PseudoLabelError, RunError, SourceError,
             TrainingError) as error:
         print(error, file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from training.datasets import GROUND, MOVABLE, ROAD, VOID, SyntheticDrive, open_
 from training.finished_run import read_run  # noqa: E402
 from training.metrics import labels_from_logits, probabilities_from_logits  # noqa: E402
 from training.pseudo_labels import (  # noqa: E402
-    PseudoLabelError, Teacher, collect, decided, main, shown_classes,
+    PseudoLabelError, Teacher, collect, decided, ended_as_by_ctrl_c, main,
+    shown_classes,
 )
 from training.train import train  # noqa: E402
 
@@ -346,18 +348,34 @@ def test_a_folder_of_no_pictures_at_all_is_refused(
     assert not (tmp_path / 'more').exists()
 
 
-def test_an_interrupted_command_leaves_nothing(
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_it_leave_nothing(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    capsys: pytest.CaptureFixture, number: signal.Signals,
 ) -> None:
-    def interrupted(*_: object) -> Pixels:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pseudo_labels.Teacher, '__call__', interrupted)
-    assert main(['--run', str(run), '--images', str(photos),
-                 '--output', str(tmp_path / 'more')]) == 130
+    monkeypatch.setattr(
+        pseudo_labels.Teacher, '__call__', lambda *_: signal.raise_signal(number))
+    # What Python does by default would end the tests.
+    before = [signal.signal(each, lambda number, _: pytest.fail(f'signal {number} is not taken'))
+              for each in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        assert main(['--run', str(run), '--images', str(photos),
+                     '--output', str(tmp_path / 'more')]) == 130
+    finally:
+        for each, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(each, handler)
     assert 'interrupted; nothing was written.' in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ['photos']
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_as_by_ctrl_c():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(('option', 'value'), [
