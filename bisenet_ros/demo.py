@@ -25,7 +25,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bisenet_ros import needs_ros  # noqa: F401 - before all of ROS
@@ -39,6 +39,7 @@ from sensor_msgs.msg import Image
 
 from bisenet_ros import conversions, process
 from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes
+from bisenet_ros.replay import PLAYED
 from bisenet_ros.transport import RANGELESS, shipped_file, transport_environment
 
 IMAGE_TOPIC = '/camera/image'
@@ -68,13 +69,17 @@ class Child:
     """
     A tool of this package in a process of its own, whose output is passed on and remembered.
 
+    ``at_end`` is called, by a thread, when the tool says that its source has ended.
+
     The process has a session of its own, so that a Ctrl-C reaches it once and through ``stop``,
     and is killed by the kernel should this one be: a node that publishes to a process that was
     killed may hang in its middleware, where a request to end does not reach it.
     """
 
-    def __init__(self, tool: str, *arguments: str) -> None:
-        self.tool = tool
+    def __init__(
+        self, tool: str, *arguments: str, at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tool, self._at_end = tool, at_end
         command = [sys.executable, '-m', f'bisenet_ros.{tool}', *arguments]
         # Not a `preexec_fn`: Python code between fork and exec may deadlock beside DDS's threads.
         if (setpriv := shutil.which('setpriv')) is not None:
@@ -84,15 +89,17 @@ class Child:
             text=True, errors='replace', start_new_session=True,
             env={**os.environ, 'PYTHONUNBUFFERED': '1'})
         self._lines: collections.deque[str] = collections.deque(maxlen=20)
-        self._stopping = False
+        self._quiet = False
         self._reader = threading.Thread(target=self._read, name=tool, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
             self._lines.append(line.rstrip())
-            if not self._stopping:
+            if not self._quiet:
                 print(line.rstrip(), file=sys.stderr, flush=True)
+            if PLAYED in line:
+                self._at_end()
 
     def exit_code(self) -> int | None:
         """Return the exit code, negative after a signal; None while the process runs."""
@@ -103,9 +110,13 @@ class Child:
         self._reader.join(1.0)
         return '\n'.join(f'    {line}' for line in self._lines) or '    (it said nothing)'
 
+    def be_quiet(self) -> None:
+        """Pass on nothing more of what it says."""
+        self._quiet = True
+
     def stop(self) -> None:
         """Ask the process to end; ``reap`` waits for it."""
-        self._stopping = True
+        self.be_quiet()
         self._process.terminate()
 
     def reap(self, deadline_s: float) -> None:
@@ -243,12 +254,15 @@ class DemoNode(Node):
         self.create_subscription(Image, OVERLAY_TOPIC, self._on_overlay, qos)
         self._started_s = time.monotonic()
         image = f'image:={IMAGE_TOPIC}'
-        self._children.append(Child('segmenter', '--ros-args', '-r', image))
+        segmenter = Child('segmenter', '--ros-args', '-r', image)
+        self._children.append(segmenter)
         source = json.dumps(self._options.source, ensure_ascii=False)
         replay = ['-p', f'source:={source}', '-p', 'loop:=false']
         if self._options.rate is not None:
             replay += ['-p', f'rate_hz:={self._options.rate!r}']
-        self._children.append(Child('replay', '--ros-args', '-r', image, *replay))
+        # From then on the segmenter may warn that no camera is there.
+        self._children.append(
+            Child('replay', '--ros-args', '-r', image, *replay, at_end=segmenter.be_quiet))
         self.create_timer(0.1, self._watch)
         self.create_timer(1.0, self._report)
 

@@ -36,6 +36,9 @@ PATIENCE_S = 10.0
 #: each other at the same moment, and what a process still has to send is lost when it ends.
 SETTLE_S = 0.3
 
+#: What is logged then: from here on nothing is wrong with silence.
+PLAYED = 'the source has ended'
+
 #: How long the end waits for the thread: reading from a device or a network's disk may hang.
 JOIN_S = 2.0
 
@@ -109,6 +112,8 @@ class ReplayNode(Node):
             if not self._loop:
                 self._wait_for_subscriber()
             self._publish_all()
+            if not self._stopping.is_set():
+                self.get_logger().info(PLAYED)
             self._stopping.wait(SETTLE_S)
             failure = ''
         except SourceError as error:

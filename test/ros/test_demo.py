@@ -23,6 +23,7 @@ from harness import BOOTSTRAP, IMAGE_TOPIC, PATIENCE_S, ROOT, Peer, sweep_shared
 from bisenet_ros import demo, process
 from bisenet_ros.core.drive import RenderedDrive
 from bisenet_ros.core.output_files import UnwritableError
+from bisenet_ros.replay import PLAYED
 
 #: Width, height, frames and rate of the clip that the demonstration gets.
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_HZ = 320, 180, 60, 20.0
@@ -152,6 +153,7 @@ def test_a_video_to_its_end(start, video: Path, tmp_path: Path) -> None:
     assert running.wait() == 0, running.output
     assert gone(nodes)
 
+    assert PLAYED in running.output and 'no publisher' not in running.output
     summary = re.search(r'^(\d+) masks: ([\d.]+) Hz, latency median (\d+) ms', running.output,
                         re.MULTILINE)
     assert summary is not None, running.output
@@ -184,6 +186,32 @@ def test_a_single_image_is_a_source_too(start, tmp_path: Path) -> None:
     assert running.wait() == 0, running.output
     assert '\n1 masks: ' in running.output
     assert len(read_clip(tmp_path / 'out/overlay.mp4')[0]) == 1
+
+
+def test_once_the_source_has_ended_the_segmenter_may_miss_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:
+    ended = tmp_path / 'ended'
+    tools = tmp_path / 'tools'
+    tools.write_text(f"""#!/bin/sh
+for word; do case $word in
+bisenet_ros.replay) echo "[INFO] [1.2] [replay]: {PLAYED}";;
+bisenet_ros.segmenter)
+    echo 'something is wrong'
+    while [ ! -e '{ended}' ]; do sleep 0.01; done
+    echo 'no publisher';;
+esac; done
+""")
+    tools.chmod(0o755)
+    monkeypatch.setattr(sys, 'executable', str(tools))
+    segmenter = demo.Child('segmenter')
+    replay = demo.Child('replay', at_end=segmenter.be_quiet)
+    replay.reap(time.monotonic() + PATIENCE_S)
+    ended.touch()
+    segmenter.reap(time.monotonic() + PATIENCE_S)
+    said = capfd.readouterr().err
+    assert PLAYED in said and 'no publisher' not in said
+    assert segmenter.last_lines().splitlines() == ['    something is wrong', '    no publisher']
 
 
 # -- the end, early -------------------------------------------------------------------------------

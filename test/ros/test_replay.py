@@ -57,6 +57,7 @@ def test_a_folder_once_from_the_first_to_the_last(peer, start, folder):
     assert len(infos) >= 25
     (told,) = (line for line in node.lines if 'not readable' in line)
     assert told.endswith(f'{folder}: left out as not readable, or cut off: 011b.png')
+    assert node.lines[-1].endswith(replay.PLAYED)
 
 
 def test_camera_info_goes_with_the_image(peer, start):
