@@ -39,6 +39,7 @@ from sensor_msgs.msg import Image
 
 from bisenet_ros import conversions, process
 from bisenet_ros.core.output_files import OutputError, check_writable, write_bytes
+from bisenet_ros.core.sources import SourceError, open_source
 from bisenet_ros.replay import PLAYED
 from bisenet_ros.transport import RANGELESS, shipped_file, transport_environment
 
@@ -460,8 +461,9 @@ def main(arguments: list[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     options = _options(arguments)
     try:
+        open_source(options.source)  # and let go of it: replay's complaint would come amid others
         domain, claim = claimed_domain(os.environ)
-    except process.StartError as error:
+    except (SourceError, process.StartError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
     os.environ.update(network_environment(os.environ))

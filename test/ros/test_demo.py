@@ -274,13 +274,26 @@ def test_a_node_that_dies_ends_the_demo_with_its_last_words(start) -> None:
     assert gone(nodes)
 
 
-def test_a_source_that_does_not_exist(start) -> None:
-    running = start('nowhere.mp4')
+@pytest.mark.parametrize(('name', 'reason'), [
+    ('missing.mp4', 'is neither a file, a folder nor a camera device; expected drive, a video,'),
+    ('notes.txt', 'notes.txt: not a video that OpenCV can decode; convert it'),
+    ('empty.mp4', 'empty.mp4: not a video that OpenCV can decode; convert it'),
+    ('cut.mp4', 'cut.mp4: not a video that OpenCV can decode; convert it'),
+    ('empty', 'empty: holds no images'),
+])
+def test_what_is_no_source_is_a_line_before_any_node(
+    start, tmp_path: Path, name: str, reason: str,
+) -> None:
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'notes.txt').write_text('no video')
+    (tmp_path / 'empty.mp4').touch()
+    (tmp_path / 'cut.mp4').write_bytes(b'\0\0\0\x18ftypisom' + bytes(500))
+    running = start(str(tmp_path / name))
     assert running.wait() == 1
-    assert re.search(
-        r"demo: replay ended with exit code 1; its last lines:\n.*\n?.*'nowhere\.mp4' is neither",
-        running.output), running.output
+    (line,) = (line for line in running.output.splitlines() if line.startswith('demo: '))
+    assert reason in line
     assert 'Traceback' not in running.output
+    assert not re.search('replay|segmenter|rviz', running.output)
 
 
 # -- others ---------------------------------------------------------------------------------------
