@@ -246,12 +246,25 @@ def test_images_of_the_same_name_in_capitals(tmp_path: Path, suffix: str) -> Non
     assert open_dataset('labelme:set', tmp_path, YARD).read(0)[1].tolist() == [[0, 0]]
 
 
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
+def test_a_picture_that_is_cut_off_can_only_be_replaced_or_left_out(
+    tmp_path: Path, name: str,
+) -> None:
+    image = write_image(tmp_path / 'set' / name, (40, 40))
+    image.write_bytes(image.read_bytes()[:-20])
+    annotate(tmp_path / 'set' / 'a.json', imagePath=name)
+    with pytest.raises(UnreadableError) as caught:  # there is no list to take it from
+        open_dataset('labelme:set', tmp_path, YARD).read(0)
+    assert str(caught.value) == f'{image}: not a readable image; replace it or leave it out.'
+
+
 def test_an_empty_file_is_named_once(tmp_path: Path) -> None:
     (tmp_path / 'a.json').touch()
     with pytest.raises(UnreadableError) as caught:
         open_dataset('labelme:a.json', tmp_path).read(0)
     assert str(caught.value) == (
-        f'{tmp_path / "a.json"}: not a readable JSON file: it is empty; replace or unlist it.')
+        f'{tmp_path / "a.json"}: not a readable JSON file: it is empty; replace it or leave it '
+        'out.')
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_images_are_copied_as_they_are_and_videos_thinned(
     assert shades == pytest.approx([0, 90, 180], abs=3)
     # The user's own file is named, not a copy.
     assert capsys.readouterr().err == (
-        f'left out: {photos}/broken.png: not a readable image; replace or unlist it.\n')
+        f'left out: {photos}/broken.png: not a readable image; replace it or leave it out.\n')
 
 
 def test_places_without_frames_are_refused(photos: Path, tmp_path: Path) -> None:

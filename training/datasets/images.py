@@ -37,10 +37,11 @@ def read_bytes(path: Path, what: str = 'image') -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UnreadableError(f'{path}: cannot be read ({error.strerror}); mend or unlist it.'
-                              ) from error
+        raise UnreadableError(
+            f'{path}: cannot be read ({error.strerror}); mend it or leave it out.') from error
     if not content:
-        raise UnreadableError(f'{path}: not a readable {what}: it is empty; replace or unlist it.')
+        raise UnreadableError(
+            f'{path}: not a readable {what}: it is empty; replace it or leave it out.')
     return content
 
 
@@ -58,9 +59,9 @@ def decode(content: bytes, flags: int, where: str) -> npt.NDArray[Any]:
         found = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise UnreadableError(
-            f'{where}: not a readable image ({error.err}); replace or unlist it.') from error
+            f'{where}: not a readable image ({error.err}); replace it or leave it out.') from error
     if found is None or jpeg.breaks_off(content):
-        raise UnreadableError(f'{where}: not a readable image; replace or unlist it.')
+        raise UnreadableError(f'{where}: not a readable image; replace it or leave it out.')
     return found
 
 
@@ -152,7 +153,7 @@ def samples_of_png(content: bytes, where: str) -> Pixels | None:
             + b''.join(kept))
     values = decode(grey, cv2.IMREAD_UNCHANGED, where)
     if depth not in (1, 2, 4, 8) or values.ndim != 2:
-        raise UnreadableError(f'{where}: not a readable image; replace or unlist it.')
+        raise UnreadableError(f'{where}: not a readable image; replace it or leave it out.')
     return values // (255 // ((1 << depth) - 1))
 
 

@@ -208,7 +208,8 @@ class PolygonObjects:
                 cv2.error) as error:
             raise UnreadableError(
                 f'{frame.label}: found no Cityscapes polygons ({error!r}), expected imgHeight, '
-                'imgWidth and objects with label and polygon; replace or unlist it.') from error
+                'imgWidth and objects with label and polygon; replace it or leave it out.'
+            ) from error
         return rgb, ids
 
     def _name(self, label: str) -> str:
@@ -234,7 +235,7 @@ def json_object(path: Path) -> dict[str, Any]:
         found = json.loads(content)
     except ValueError as error:
         raise UnreadableError(
-            f'{path}: not readable as JSON ({error}); replace or unlist it.') from error
+            f'{path}: not readable as JSON ({error}); replace it or leave it out.') from error
     if not isinstance(found, dict):
         raise UnreadableError(f'{path}: found {type(found).__name__}, expected a JSON object.')
     return found
