@@ -4,11 +4,12 @@ Which classes of a model and of a data set are the same.
 Classes are matched by name. What has no namesake on the other side counts as background, as far as
 one side has such a class: a road/background model is scored on a finer taxonomy by merging, and a
 Cityscapes model on road alone. Classes that mean the same under other names are named by the
-caller.
+caller, or by what a model learnt them as.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.datasets import VOID
+from training.learnt import Learnt
 
 #: The class of everything that has no class of its own.
 REST = 'background'
@@ -67,6 +69,12 @@ def parse_merges(texts: Sequence[str]) -> dict[str, str]:
                 raise MatchingError(f'--merge: {old!r} is to become {merges[old]!r} and '
                                     f'{plain(new)!r}; name it once.')
     return merges
+
+
+def merge_texts(merges: Mapping[str, str]) -> list[str]:
+    """Return the texts that ``parse_merges`` reads as this."""
+    return [f'{new}={",".join(old for old, target in merges.items() if target == new)}'
+            for new in dict.fromkeys(merges.values())]
 
 
 def plain(name: str) -> str:
@@ -130,3 +138,66 @@ def match(
         table[:len(side)] = [order.index(name if name in shared else REST) for name in side]
         tables.append(table)
     return Matching(tuple(order), tables[0], tuple(tables[1:]))
+
+
+def elsewhere(
+    data_names: Sequence[str], model_names: Sequence[str], learnt: Learnt | None,
+) -> dict[str, str]:
+    """Return the classes of a data set that a model learnt as others than those of their names."""
+    known, names = _learnt_as(model_names, learnt), {plain(name) for name in model_names}
+    by_name = {name: name if name in names else REST for name in map(plain, data_names)}
+    return {name: known[name] for name, same in by_name.items() if known.get(name, same) != same}
+
+
+def match_as_learnt(
+    data_names: Sequence[str], model_names: Sequence[Sequence[str]],
+    learnt: Sequence[Learnt | None],
+) -> Matching | None:
+    """
+    Find common classes so that each class of the data counts as what the models learnt it as.
+
+    Parameters
+    ----------
+    data_names, model_names
+        As for ``match``.
+    learnt : sequence of Learnt or None
+        Of each model; what one does not tell is matched by name.
+
+    Returns
+    -------
+    Matching or None
+        None where the models learnt what cannot be had at once.
+
+    """
+    merges: dict[str, str] = {}
+    for names, each in zip(model_names, learnt, strict=True):
+        for old, new in elsewhere(data_names, names, each).items():
+            if merges.setdefault(old, new) != new:
+                return None
+    renamed = [merges.get(plain(name), plain(name)) for name in data_names]
+    # A class of that name that another model has is the same, unless names were exchanged.
+    for data, renames in ((data_names, merges), (renamed, None)):
+        with contextlib.suppress(MatchingError):
+            found = match(data, model_names, renames)
+            if all(_holds(found, data_names, place, names, each) for place, (names, each)
+                   in enumerate(zip(model_names, learnt, strict=True))):
+                return found
+    return None
+
+
+def _holds(
+    matching: Matching, data_names: Sequence[str], place: int, names: Sequence[str],
+    learnt: Learnt | None,
+) -> bool:
+    """Tell whether a model that labels as it learnt to is right."""
+    known, own = _learnt_as(names, learnt), [plain(name) for name in names]
+    return all(
+        matching.from_data[index] == matching.from_models[place][own.index(known[plain(name)])]
+        for index, name in enumerate(data_names) if plain(name) in known)
+
+
+def _learnt_as(names: Sequence[str], learnt: Learnt | None) -> dict[str, str]:
+    """Return a model's class by the class of its labels."""
+    return {} if learnt is None else {
+        plain(trained): plain(names[target])
+        for trained, target in zip(learnt.taxonomy.classes, learnt.merge, strict=True)}

@@ -6,8 +6,9 @@ Score models on data sets: by class, by drive, by boundary, by confidence, and a
         --data FOLDER --on camvid:val idd_lite:val --html report.html --json report.json
 
 A ``.tflite`` is scored through the API that robots use (``bisenet_ros.Segmenter``), frames at
-their own size; a ``.keras`` file in float. Classes are matched by name: a road/background model
-can be scored on a finer taxonomy, Google's Cityscapes model on road alone (``--class-names``).
+their own size; a ``.keras`` file in float. Classes count as what the models learnt them as, as far
+as a run or a contract tells, else they are matched by name: a road/background model can be
+scored on a finer taxonomy, Google's Cityscapes model on road alone (``--class-names``).
 ``docs/evaluation.md`` says what every figure means.
 """
 
@@ -30,7 +31,9 @@ from bisenet_ros.core.contract import Rgb, contract_path, palette
 from bisenet_ros.core.errors import DeviceError, ModelError, SettingsError
 from bisenet_ros.core.output_files import OutputError, check_apart, check_writable, write_text
 from training import datasets
-from training.class_matching import Matching, MatchingError, match, parse_merges, plain
+from training.class_matching import (
+    elsewhere, match, match_as_learnt, Matching, MatchingError, merge_texts, parse_merges, plain,
+)
 from training.datasets.overlap import shared_frames
 from training.predictors import Predictor, names_itself, open_predictor, parse_model
 from training.provenance import commit
@@ -43,6 +46,9 @@ Pixels = npt.NDArray[np.uint8]
 
 #: The class that frames are ranked by and that is printed first, where models have it.
 MARK = 'road'
+
+#: What labels are read into where no model tells what it learnt.
+TAXONOMY = 'road'
 
 #: Of a .tflite that nothing names the device of.
 DEVICE = 'cpu'
@@ -105,10 +111,10 @@ def _parser() -> argparse.ArgumentParser:
                         help='such as camvid:test')
     parser.add_argument('--data', type=Path,
                         help=f'data folder (default: ${datasets.ENVIRONMENT})')
-    parser.add_argument('--taxonomy', default='road', metavar='NAME',
+    parser.add_argument('--taxonomy', metavar='NAME',
                         help='classes that labels are read as: '
                              f'{", ".join(datasets.TAXONOMIES)} or a JSON file '
-                             '(default: %(default)s)')
+                             f'(default: what the models learnt, else {TAXONOMY})')
     parser.add_argument('--on-bad', choices=('stop', 'skip'), default='stop',
                         help='what to do about frames that cannot be read (default: %(default)s)')
     parser.add_argument('--device',
@@ -118,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
                         help='for models that neither a contract nor config.json of a run names '
                              'the classes of: names by id, or a class list')
     parser.add_argument('--merge', nargs='+', default=[], metavar='NEW=OLD,OLD',
-                        help='count the classes OLD, of a model or of the data, as NEW')
+                        help='count the classes OLD, of a model or of the data, as NEW '
+                             '(default: what the models learnt them as)')
     parser.add_argument('--road', type=int, metavar='ID',
                         help='the id of road in a .keras file that nothing names the classes of '
                              '(default: 1 of two)')
@@ -145,23 +152,22 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
     texts = [args.model, *args.against]
     _check_effect(texts, args)
     merges = parse_merges(args.merge)
-    taxonomy = datasets.load_taxonomy(args.taxonomy)
-    opened = {spec: datasets.open_dataset(spec, args.data, taxonomy, args.on_bad)
-              for spec in args.on}
-    for spec, dataset in opened.items():
-        for note in getattr(dataset, 'notes', ()):
-            print(f'{spec}: note: {note}')
+    taxonomy = datasets.load_taxonomy(args.taxonomy) if args.taxonomy else None
     device = args.device or DEVICE
     named = labels(texts, device)
     names = _class_names(texts, args.class_names)
     predictors = [open_predictor(text, device, names_of, args.road)
                   for text, names_of in zip(texts, names, strict=True)]
+    if taxonomy is None:
+        taxonomy = _learnt_taxonomy(named, predictors)
+    opened = {spec: datasets.open_dataset(spec, args.data, taxonomy, args.on_bad)
+              for spec in args.on}
+    for spec, dataset in opened.items():
+        for note in getattr(dataset, 'notes', ()):
+            print(f'{spec}: note: {note}')
     for note in _remembered(named, predictors, opened, args.data, taxonomy):
         print(f'note: {note}')
-    matching = match(
-        taxonomy.classes, [predictor.class_names for predictor in predictors], merges)
-    if len(matching.names) < len(taxonomy.classes):
-        print(f'scored as {", ".join(matching.names)}; the data has {", ".join(taxonomy.classes)}')
+    matching = _matched(taxonomy, named, predictors, merges)
     colors = common_colors(matching, predictors)
     keep = args.frames if args.html else 0
     sets, pictures = [], []
@@ -176,6 +182,54 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         for name, predictor in zip(named, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
                   matching.names, colors, tuple(sets), tuple(pictures))
+
+
+def _learnt_taxonomy(
+    named: Sequence[str], predictors: Sequence[Predictor],
+) -> datasets.Taxonomy:
+    """Return the classes that the models learnt, or ours where none tells."""
+    learnt = {name: predictor.learnt.taxonomy for name, predictor
+              in zip(named, predictors, strict=True) if predictor.learnt is not None}
+    if len({each.classes for each in learnt.values()}) > 1:
+        found = '; '.join(f'{name}: {", ".join(each.classes)}' for name, each in learnt.items())
+        raise SettingsError(
+            f'--taxonomy: found none beside models that learnt different classes ({found}), '
+            'expected the one that labels are to be read into; name it.')
+    taxonomy = next(iter(learnt.values()), datasets.TAXONOMIES[TAXONOMY])
+    if taxonomy.classes != datasets.TAXONOMIES[TAXONOMY].classes:
+        print(f'note: labels are read into {", ".join(taxonomy.classes)}, as '
+              f'{" and ".join(learnt)} learnt them; --taxonomy NAME names others')
+    return taxonomy
+
+
+def _matched(
+    taxonomy: datasets.Taxonomy, named: Sequence[str], predictors: Sequence[Predictor],
+    merges: Mapping[str, str],
+) -> Matching:
+    """Match the classes, as the models learnt them if nobody says otherwise; say how."""
+    names = [predictor.class_names for predictor in predictors]
+    others = {name: found for name, predictor in zip(named, predictors, strict=True) if (
+        found := elsewhere(taxonomy.classes, predictor.class_names, predictor.learnt))}
+    matching, how = None, ''
+    if others and not merges:
+        matching = match_as_learnt(
+            taxonomy.classes, names, [predictor.learnt for predictor in predictors])
+    if matching is not None:
+        count_as = {old: new for found in others.values() for old, new in found.items()}
+        how = '; ' + ', '.join(f'{old} counts as {new}' for old, new in count_as.items()) + (
+            f', as {" and ".join(others)} learnt')
+    else:
+        matching = match(taxonomy.classes, names, merges)
+    if len(matching.names) < len(taxonomy.classes) or how:
+        print(f'scored as {", ".join(matching.names)}; the data has {", ".join(taxonomy.classes)}'
+              f'{how}')
+    if others and not merges and not how:
+        for name, found in others.items():
+            options = ' '.join(shlex.quote(text) for text in merge_texts(found))
+            print(f'note: {name} learnt {", ".join(f"{o} as {n}" for o, n in found.items())}, '
+                  'which does not fit the other models, so all are scored by the names of their '
+                  f'classes; for its own score: --merge {options}')
+    return matching
 
 
 def _remembered(

@@ -12,6 +12,7 @@ import keras
 
 from training.datasets import TAXONOMIES, Taxonomy, load_taxonomy
 from training.faults import TrainingError, intact
+from training.learnt import Learnt
 from training.model import deployable
 from training.optimization import last_epoch
 
@@ -96,7 +97,9 @@ def read_run(
              'datasets': [spec for spec, _ in config['train']],
              'selected_on': list(config['validate'])},
             on_bad=config.get('on_bad', 'stop'))
-    run = dataclasses.replace(run, taxonomy=_taxonomy(config_path, described, run.merge))
+    taxonomy = _taxonomy(config_path, described, run.merge)
+    run = dataclasses.replace(run, taxonomy=taxonomy, provenance={
+        **run.provenance, **Learnt(taxonomy, run.merge).told(run.classes)})
     if epoch == 'last':
         return dataclasses.replace(
             run, model=_last(run, folder, model.input_shape[1:3], before, share),

@@ -27,6 +27,7 @@ from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import model_path, Segmenter
 from bisenet_ros.core.supervisor import SupervisedEngine
 from training.augment import whole_view
+from training.learnt import from_provenance, from_run, Learnt
 from training.metrics import decision_from_logits, decision_from_probabilities
 
 #: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
@@ -85,6 +86,11 @@ class Predictor(Protocol):
         """Names of the data sets that it was trained on, as far as anything tells."""
         ...
 
+    @property
+    def learnt(self) -> Learnt | None:
+        """As which of its classes it learnt those of its labels; None where nothing tells."""
+        ...
+
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> Prediction:
         """Label ``uint8[H, W, 3]`` RGB at its own size."""
         ...
@@ -127,6 +133,7 @@ class TflitePredictor:
         self.class_colors_rgb = contract.class_colors_rgb
         told = contract.provenance.get('datasets')
         self.trained_on = tuple(map(str, told)) if isinstance(told, list) else ()
+        self.learnt = from_provenance(contract.provenance, contract.class_names)
         self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
         self.notes: tuple[str, ...] = ()
         self._name = model.name
@@ -237,7 +244,9 @@ class KerasPredictor:
         self._input_hw = tuple(network.input_shape[1:3])
         self.class_names, self.class_colors_rgb = _keras_classes(
             model, network.output_shape[3], class_names, road)
-        self.trained_on = _trained_on(model.with_name('config.json'))
+        described = _described(model.with_name('config.json'))
+        self.trained_on = _trained_on(described)
+        self.learnt = from_run(described, len(self.class_names))
         self.description = (
             f'Keras, float, {self._input_hw[0]}x{self._input_hw[1]}, {keras.backend.backend()}')
 
@@ -276,11 +285,20 @@ def _last_activation(network: Any) -> str:
     return str(getattr(activation, '__name__', type(operation).__name__)).lower()
 
 
-def _trained_on(settings: Path) -> tuple[str, ...]:
-    """Return the data sets that a run's settings name; none where they do not lie there."""
+def _described(settings: Path) -> dict[str, Any]:
+    """Return what a run's settings tell; nothing where they do not lie there."""
     try:
-        return tuple(spec for spec, _ in json.loads(settings.read_text())['config']['train'])
-    except (OSError, KeyError, TypeError, ValueError):
+        found = json.loads(settings.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _trained_on(described: dict[str, Any]) -> tuple[str, ...]:
+    """Return the data sets that a run's settings name."""
+    try:
+        return tuple(spec for spec, _ in described['config']['train'])
+    except (KeyError, TypeError, ValueError):
         return ()
 
 

@@ -27,7 +27,8 @@ from bisenet_ros.core.segmenter import Segmenter, SHIPPED_MODEL
 from bisenet_ros.core.supervisor import Event
 from training import evaluate
 from training.class_matching import match
-from training.datasets import DatasetError, SyntheticDrive, Tolerant
+from training.datasets import DatasetError, SyntheticDrive, TAXONOMIES, Taxonomy, Tolerant
+from training.learnt import Learnt
 from training.predictors import open_predictor, parse_model, Prediction, TflitePredictor
 from training.report_html import ModelInfo
 from training.scoring import paired_gap, score, Worst
@@ -545,6 +546,81 @@ def test_model_of_other_classes_is_scored(
     assert evaluate.main(['--model', str(model), '--taxonomy', str(taxonomy),
                           '--on', f'synthetic:2,classes={classes}']) == 0
     assert 'mean IoU 0.' in capsys.readouterr().out
+
+
+def confusion(path: Path) -> list[Any]:
+    [found] = json.loads(path.read_text())['sets'].values()
+    return [model['all']['confusion'] for model in found['models'].values()]
+
+
+def test_classes_count_as_what_run_and_contract_say_that_they_were_learnt_as(
+    keras_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    learnt, run, scores = Learnt(TAXONOMIES['road'], (0, 1, 1, 0)), tmp_path / 'run', (
+        tmp_path / 'a.json')
+    run.mkdir()
+    (run / 'best.keras').write_bytes(keras_file.read_bytes())
+    (run / 'config.json').write_text(json.dumps({'config': {
+        'classes': ROAD, 'merge': learnt.merge}}))
+    model = Toy().save(tmp_path, provenance=learnt.told(ROAD))
+    command = ['--model', str(run / 'best.keras'), '--against', str(model), '--on',
+               'synthetic:1', '--json', str(scores)]
+    assert evaluate.main(command) == 0
+    assert ('scored as background, road; the data has background, road, ground, movable; ground '
+            'counts as road, as best.keras and toy.tflite learnt\n') in capsys.readouterr().out
+    found = confusion(scores)
+    assert evaluate.main([*command, '--merge', 'road=ground']) == 0
+    assert 'learnt' not in capsys.readouterr().out
+    assert confusion(scores) == found
+    assert evaluate.main([*command, '--merge', 'background=ground']) == 0
+    assert confusion(scores) != found
+
+
+def test_models_that_learnt_what_cannot_be_had_at_once_are_scored_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    both, road = (Toy().save(tmp_path, name, provenance=Learnt(
+        TAXONOMIES['road'], merge).told(ROAD))
+        for name, merge in (('both', (0, 1, 1, 0)), ('road', (0, 1, 0, 0))))
+    assert evaluate.main(['--model', str(road), '--against', str(both),
+                          '--on', 'synthetic:1']) == 0
+    out = capsys.readouterr().out
+    assert 'scored as background, road; the data has background, road, ground, movable\n' in out
+    assert 'note: both.tflite learnt ground as road, which does not fit the other models' in out
+    assert out.count('for its own score: --merge road=ground\n') == 1
+
+
+def test_labels_are_read_into_what_the_models_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    from written_datasets import write_pair
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 30:] = 2
+    write_pair(tmp_path / 'set', 'a', labels)
+    yard, scores = Taxonomy('yard', ('background', 'grass', 'road')), tmp_path / 'a.json'
+    file = tmp_path / 'yard.json'
+    file.write_text(json.dumps(yard.classes))
+    ours = Toy().save(tmp_path, 'ours', provenance=Learnt(
+        TAXONOMIES['road'], (0, 1, 0, 0)).told(ROAD))
+    theirs = Toy().save(tmp_path, 'theirs', provenance=Learnt(yard, (0, 0, 1)).told(ROAD))
+    silent = Toy().save(tmp_path, 'silent')
+    on = ['--on', f'ids:{tmp_path}/set', '--json', str(scores)]
+    assert evaluate.main(['--model', str(silent), '--against', str(theirs), *on]) == 0
+    assert ('note: labels are read into background, grass, road, as theirs.tflite learnt them'
+            in capsys.readouterr().out)
+    found = confusion(scores)
+    assert evaluate.main(['--model', str(silent), '--against', str(theirs), *on,
+                          '--taxonomy', str(file)]) == 0
+    assert 'labels are read into' not in capsys.readouterr().out
+    assert confusion(scores) == found and found[0][1][0] + found[0][1][1] == 40 * 30
+    assert evaluate.main(['--model', str(ours), '--against', str(theirs), *on]) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        '--taxonomy: found none beside models that learnt different classes (ours.tflite: '
+        'background, road, ground, movable; theirs.tflite: background, grass, road), expected the '
+        'one that labels are to be read into; name it.\n')
+    assert evaluate.main(['--model', str(ours), '--against', str(theirs), *on,
+                          '--taxonomy', 'road']) == 0
 
 
 @pytest.mark.parametrize('option', ['--html', '--json'])

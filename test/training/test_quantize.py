@@ -381,6 +381,25 @@ def test_command_chooses_fits_and_reports(
     assert len(layers.read_text().splitlines()) == 4
 
 
+def test_a_merged_model_is_scored_as_it_was_trained(run_folder: Path, tmp_path: Path) -> None:
+    from training import evaluate
+    folder, output, report = (tmp_path / name for name in ('run', 'model.tflite', 'report.json'))
+    shutil.copytree(run_folder, folder)
+    described = json.loads((folder / 'config.json').read_text())
+    described['config']['merge'] = [0, 1, 1, 0]
+    (folder / 'config.json').write_text(json.dumps(described))
+    assert quantize.main(['--run', str(folder), '--output', str(output), '--frames', '2']) == 0
+    provenance = read_contract(contract_path(output)).provenance
+    assert provenance['merge'] == {
+        'background': ['background', 'movable'], 'road': ['road', 'ground']}
+    assert evaluate.main(['--model', str(output), '--against', str(folder / 'best.keras'),
+                          '--on', 'synthetic:2:5', '--json', str(report)]) == 0
+    found = json.loads(report.read_text())['sets']['synthetic:2:5']['models']
+    for name, kind in (('model.tflite', 'int8'), ('best.keras', 'float')):
+        assert found[name]['all']['classes']['road']['iou'] == pytest.approx(
+            provenance['road_iou']['synthetic:2:5'][kind], abs=1e-4)
+
+
 def test_labels_do_not_depend_on_the_temperature(run_folder: Path, tmp_path: Path) -> None:
     from bisenet_ros import Segmenter
     from bisenet_ros.core.postprocess import Wanted
@@ -602,10 +621,13 @@ def test_classes_without_a_road_are_trained_quantized_and_scored(
     assert quantize.main(['--run', str(run), '--output', str(model), '--frames', '2']) == 0
     contract = read_contract(contract_path(model))
     assert contract.class_names == ('background', 'gravel', 'grass')
+    assert contract.provenance['taxonomy'] == {
+        'name': 'taxonomy', 'classes': ['background', 'gravel', 'grass']}
+    assert contract.provenance['merge'] == {name: [name] for name in contract.class_names}
     assert contract.provenance['mean_iou'][frames]['agreement'] > 0.9
     report = tmp_path / 'report.json'
-    assert evaluate.main(['--model', str(model), '--on', frames, '--taxonomy', str(taxonomy),
-                          '--json', str(report)]) == 0
+    taxonomy.unlink()  # the contract holds it
+    assert evaluate.main(['--model', str(model), '--on', frames, '--json', str(report)]) == 0
     scores = json.loads(report.read_text())['sets'][frames]['models']['yard.tflite']['all']
     assert set(scores['classes']) == set(contract.class_names)
     assert scores['mean_iou'] == pytest.approx(
