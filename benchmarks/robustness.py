@@ -6,7 +6,8 @@ Road IoU of models on validation frames in other light and weather, and from oth
 Each effect of ``training.appearance`` is applied to every frame with a generator seeded by the
 frame's number, the same for all models; labels change with the view where it is tilted or covered.
 Training draws the same effects (pavement only where asked, which no shipped model was), so this
-shows what they bought, not how a model does in real snow.
+shows what they bought, not how a model does in real snow. Road is what each model learnt as road,
+as its contract tells.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from bisenet_ros.core.console import at_least
 from bisenet_ros.core.postprocess import Wanted
 from training import appearance, datasets, report_html
 from training.augment import WEATHER, Augmentation, random_view
+from training.class_matching import elsewhere
+from training.learnt import from_provenance
 from training.metrics import ConfusionMatrix
 
 EFFECTS = ('as it is', 'tone', 'night', 'lamplight', 'fog', 'glare', 'motion', 'coarse', 'jpeg',
@@ -64,6 +67,19 @@ def changed(
     return getattr(appearance, effect)(rgb, rng), ids
 
 
+def road_ids(path: Path, segmenter: Segmenter) -> list[int]:
+    """Return the ids of the labels that a model learnt as road; say which if not road alone."""
+    contract = segmenter.contract
+    learnt = from_provenance(contract.provenance, contract.class_names)
+    others = elsewhere(datasets.TAXONOMY, contract.class_names, learnt)
+    found = [index for index, name in enumerate(datasets.TAXONOMY)
+             if others.get(name, name) == 'road']
+    if found != [datasets.ROAD]:
+        names = ' and '.join(datasets.TAXONOMY[index] for index in found) or 'none of the data'
+        sys.stderr.write(f'note: {path.name} learnt {names} as road, and is scored so\n')
+    return found
+
+
 def main() -> None:
     """Score every model under every effect."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
@@ -74,6 +90,8 @@ def main() -> None:
     parser.add_argument('--json', type=machine.output_file)
     options = parser.parse_args()
     segmenters = [Segmenter.load(path, device='cpu') for path in options.model]
+    roads = [road_ids(path, segmenter) for path, segmenter
+             in zip(options.model, segmenters, strict=True)]
     rows = []
     for effect in EFFECTS:
         scores = [ConfusionMatrix(2) for _ in segmenters]
@@ -81,8 +99,9 @@ def main() -> None:
             dataset = datasets.open_dataset(spec, options.data)
             for number in range(0, len(dataset), options.every):
                 rgb, ids = changed(effect, *dataset.read(number), number, dataset)
-                truth = np.where(ids == datasets.VOID, ids, ids == datasets.ROAD).astype(np.uint8)
-                for segmenter, matrix in zip(segmenters, scores, strict=True):
+                for segmenter, matrix, learnt in zip(segmenters, scores, roads, strict=True):
+                    truth = np.where(
+                        ids == datasets.VOID, ids, np.isin(ids, learnt)).astype(np.uint8)
                     road = segmenter.contract.class_names.index('road')
                     labels = segmenter.segment(rgb, wanted=Wanted(labels=True)).labels
                     matrix.update(truth, (labels == road).astype(np.uint8))

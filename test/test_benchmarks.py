@@ -259,3 +259,29 @@ def test_robustness_without_labels_is_null(modules, tmp_path, monkeypatch, capsy
     rows = json.loads(target.read_text(), parse_constant=refused)['rows']
     assert rows == [{'effect': 'as it is', 'road_iou': [None]}]
     assert '| as it is | - |' in capsys.readouterr().out
+
+
+def test_robustness_is_of_what_a_model_learnt_as_road(modules, tmp_path, monkeypatch, capsys):
+    pytest.importorskip('ai_edge_litert')
+    import robustness
+    from tflite_models import Toy
+    from written_datasets import write_pair
+
+    labels = np.ones((40, 60), np.uint8)
+    labels[:, :30] = 2  # ground
+    write_pair(tmp_path / 'set', 'a', labels)
+    everywhere = Toy(bias=(0, 100))
+    both = everywhere.save(tmp_path, 'both', provenance={
+        'taxonomy': {'name': 'road', 'classes': ['background', 'road', 'ground', 'movable']},
+        'merge': {'background': ['background', 'movable'], 'road': ['road', 'ground']}})
+    silent, target = everywhere.save(tmp_path, 'silent'), tmp_path / 'found.json'
+    monkeypatch.setattr(robustness, 'EFFECTS', ('as it is',))
+    monkeypatch.setattr(sys, 'argv', [
+        'robustness.py', '--model', str(both), str(silent), '--data', str(tmp_path), '--on',
+        f'ids:{tmp_path}/set', '--json', str(target)])
+    robustness.main()
+
+    [row] = json.loads(target.read_text())['rows']
+    assert row['road_iou'] == [1.0, 0.5]
+    assert capsys.readouterr().err.endswith(
+        'note: both.tflite learnt road and ground as road, and is scored so\n')
