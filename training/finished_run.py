@@ -12,7 +12,7 @@ import keras
 
 from training.datasets import TAXONOMIES, Taxonomy, load_taxonomy
 from training.faults import TrainingError, intact
-from training.learnt import Learnt
+from training.learnt import Learnt, data_sets
 from training.model import deployable
 from training.optimization import last_epoch
 
@@ -36,7 +36,8 @@ class FinishedRun:
     ``taxonomy`` holds the training classes as they were when the run began, ``merge`` the deployed
     class of each of them; ``mark`` names the class that
     scores are given for, or ``mean`` for the mean over all; ``on_bad`` is what a frame that cannot
-    be read does.
+    be read does. ``train_sets`` are its own, those of ``provenance`` also those of the runs that
+    it was made of.
 
     """
 
@@ -94,8 +95,9 @@ def read_run(
             model, tuple(config['classes']), tuple(config['merge']), config['mark'],
             tuple(spec for spec, _ in config['train']),
             {'command': shlex.join(described['command']), 'commit': described['commit'],
-             'datasets': [spec for spec, _ in config['train']],
-             'selected_on': list(config['validate'])},
+             'datasets': list(data_sets(folder)),
+             'selected_on': list(config['validate']),
+             **({'init': config['init']} if config.get('init') else {})},
             on_bad=config.get('on_bad', 'stop'))
     taxonomy = _taxonomy(config_path, described, run.merge)
     run = dataclasses.replace(run, taxonomy=taxonomy, provenance={
@@ -103,8 +105,10 @@ def read_run(
     if epoch == 'last':
         return dataclasses.replace(
             run, model=_last(run, folder, model.input_shape[1:3], before, share),
-            provenance={**run.provenance, 'epoch': epoch,
-                        **({'mean_with': {before.as_posix(): share}} if before else {})})
+            provenance={**run.provenance, 'epoch': epoch, **({
+                'datasets': list(dict.fromkeys(
+                    (*run.provenance['datasets'], *data_sets(before)))),
+                'mean_with': {before.as_posix(): share}} if before else {})})
     return run
 
 

@@ -27,7 +27,9 @@ from bisenet_ros.core.postprocess import Wanted
 from bisenet_ros.core.segmenter import model_path, Segmenter
 from bisenet_ros.core.supervisor import SupervisedEngine
 from training.augment import whole_view
-from training.learnt import from_provenance, from_run, Learnt
+from training.learnt import (
+    data_sets, described, from_provenance, from_run, Learnt, told_sets,
+)
 from training.metrics import decision_from_logits, decision_from_probabilities
 
 #: Colour of each deployed class where the class has a customary one (Cityscapes' palette).
@@ -83,7 +85,7 @@ class Predictor(Protocol):
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Names of the data sets that it was trained on, as far as anything tells."""
+        """Names of the data sets that it, and what it began as, was trained on, as far as told."""
         ...
 
     @property
@@ -131,8 +133,7 @@ class TflitePredictor:
         contract = self._segmenter.contract
         self.class_names = contract.class_names
         self.class_colors_rgb = contract.class_colors_rgb
-        told = contract.provenance.get('datasets')
-        self.trained_on = tuple(map(str, told)) if isinstance(told, list) else ()
+        self.trained_on = told_sets(contract.provenance)
         self.learnt = from_provenance(contract.provenance, contract.class_names)
         self._wanted = Wanted(labels=True, confidence=self._segmenter.has_confidence)
         self.notes: tuple[str, ...] = ()
@@ -244,9 +245,9 @@ class KerasPredictor:
         self._input_hw = tuple(network.input_shape[1:3])
         self.class_names, self.class_colors_rgb = _keras_classes(
             model, network.output_shape[3], class_names, road)
-        described = _described(model.with_name('config.json'))
-        self.trained_on = _trained_on(described)
-        self.learnt = from_run(described, len(self.class_names))
+        self.trained_on = data_sets(model)
+        self.learnt = from_run(
+            described(model.with_name('config.json')), len(self.class_names))
         self.description = (
             f'Keras, float, {self._input_hw[0]}x{self._input_hw[1]}, {keras.backend.backend()}')
 
@@ -283,23 +284,6 @@ def _last_activation(network: Any) -> str:
         return _last_activation(operation)
     activation = getattr(operation, 'activation', None)
     return str(getattr(activation, '__name__', type(operation).__name__)).lower()
-
-
-def _described(settings: Path) -> dict[str, Any]:
-    """Return what a run's settings tell; nothing where they do not lie there."""
-    try:
-        found = json.loads(settings.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _trained_on(described: dict[str, Any]) -> tuple[str, ...]:
-    """Return the data sets that a run's settings name."""
-    try:
-        return tuple(spec for spec, _ in described['config']['train'])
-    except (KeyError, TypeError, ValueError):
-        return ()
 
 
 def _keras_classes(

@@ -20,6 +20,7 @@ from training.averaging import WeightAverage
 from training.config import Config
 from training.events import EventFile
 from training.faults import TrainingError, intact
+from training.learnt import data_sets
 from training.model import deployable
 from training.provenance import commit
 
@@ -127,8 +128,12 @@ class Run:
         elif not self._settings.is_file():
             # The file that it may be from can be edited or moved before the run is deployed.
             taxonomy = dataclasses.asdict(self.config.label_taxonomy)
-            text = json.dumps({'command': self._command, 'commit': commit(),
-                               'config': self._described, 'taxonomy': taxonomy}, indent=2)
+            # So can the run that it starts from.
+            init = self.config.init
+            text = json.dumps({
+                'command': self._command, 'commit': commit(), 'config': self._described,
+                'taxonomy': taxonomy,
+                'trained_before': list(data_sets(Path(init))) if init else []}, indent=2)
             self._replace(self._settings, lambda file: file.write_text(text))
 
     def _replace(self, path: Path, write: Callable[[Path], object]) -> None:

@@ -298,6 +298,19 @@ def test_what_a_model_was_trained_on_is_told(
     assert said.count('was trained on') == 2
 
 
+def test_what_the_runs_before_were_trained_on_is_told(
+    keras_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / 'best.keras').write_bytes(keras_file.read_bytes())
+    (run / 'config.json').write_text(json.dumps({
+        'config': {'classes': ROAD, 'train': [['synthetic:9', 1.0]], 'init': 'runs/gone'},
+        'trained_before': ['synthetic:1']}))
+    assert evaluate.main(['--model', str(run / 'best.keras'), '--on', 'synthetic:1']) == 0
+    assert 'note: best.keras was trained on synthetic:1; its' in capsys.readouterr().out
+
+
 def test_frames_that_a_model_was_trained_on_are_told_under_another_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:

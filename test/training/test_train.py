@@ -381,11 +381,19 @@ def test_the_last_epoch_can_be_deployed_instead_of_the_best(
             != last.model.get_layer('head_logits').get_weights()[0]).all()
     mean = read_run(folder, 'last', finished, 0.25)
     assert mean.provenance['mean_with'] == {finished.as_posix(): 0.25}
+    assert mean.provenance['datasets'] == last.provenance['datasets'] == ['synthetic:8']
     before = read_run(finished, 'last').model.get_weights()
     for mine, other, both in zip(last.model.get_weights(), before, mean.model.get_weights(),
                                  strict=True):
         np.testing.assert_allclose(both, 0.75 * mine + 0.25 * other, rtol=1e-5, atol=1e-6)
     described = json.loads((folder / 'config.json').read_text())
+    other_sets = tmp_path / 'other_sets'
+    shutil.copytree(folder, other_sets)
+    (other_sets / 'config.json').write_text(json.dumps({**described, 'config': {
+        **described['config'], 'train': [['synthetic:9', 1.0]]}, 'trained_before': ['ids:a']}))
+    mean = read_run(folder, 'last', other_sets, 0.25)
+    assert mean.provenance['datasets'] == ['synthetic:8', 'synthetic:9', 'ids:a']
+    assert mean.train_sets == ('synthetic:8',)
     for setting, value, message in (
             ('classes', ['road', 'background'], r"found the classes \('road', 'background'\)"),
             ('merge', [0, 1, 1, 0], 'ground as road, movable as background, expected background')):
@@ -493,6 +501,30 @@ def test_command_says_in_one_line_what_is_wrong(
     error = capsys.readouterr().err
     assert 'BISENET_DATA' in error and error.count('\n') == 1
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_holds_what_those_before_it_were_trained_on(
+    finished: Path, tmp_path: Path, eager: None,
+) -> None:
+    start, folder, next_one = (tmp_path / name for name in ('start', 'run', 'next'))
+    shutil.copytree(finished, start)
+    config = tiny_config(init=str(start), train=(('synthetic:5', 1.0),))
+    train(config, None, folder, [])
+    described = json.loads((folder / 'config.json').read_text())
+    assert described['trained_before'] == ['synthetic:8']
+    assert read_run(folder).provenance['init'] == str(start)
+    assert 'init' not in read_run(finished).provenance
+    third = dataclasses.replace(
+        config, init=str(folder / 'best.keras'), train=(('synthetic:6', 1.0),))
+    Trainer(third, None, next_one, [])
+    described = json.loads((next_one / 'config.json').read_text())
+    assert described['trained_before'] == ['synthetic:5', 'synthetic:8']
+    # It is no setting: a run goes on whatever became of those before.
+    shutil.rmtree(start)
+    Run(folder, config, []).claim()
+    run = read_run(folder)
+    assert run.provenance['datasets'] == ['synthetic:5', 'synthetic:8']
+    assert run.train_sets == ('synthetic:5',)  # what it is calibrated on
 
 
 @pytest.mark.parametrize('changes', [{'init': 'nope'}, {'freeze': ('nothing',)}])
@@ -679,7 +711,7 @@ def test_runs_of_an_older_version_go_on(tmp_path: Path) -> None:
     described = json.loads(path.read_text())
     for name in ('ema_decay', 'patience', 'taxonomy', 'freeze'):
         del described['config'][name]
-    del described['config']['augmentation']['fog']
+    del described['config']['augmentation']['fog'], described['trained_before']
     path.write_text(json.dumps(described))
     Run(tmp_path, config, [])
     with pytest.raises(TrainingError, match=r'other settings \(ema_decay\)'):
