@@ -158,22 +158,31 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
     names = _class_names(texts, args.class_names)
     predictors = [open_predictor(text, device, names_of, args.road)
                   for text, names_of in zip(texts, names, strict=True)]
+    notes: list[str] = []
+
+    def say(text: str) -> None:
+        notes.append(text)
+        print(text, flush=True)
+
     if taxonomy is None:
-        taxonomy = _learnt_taxonomy(named, predictors)
+        taxonomy = _learnt_taxonomy(named, predictors, say)
     opened = {spec: datasets.open_dataset(spec, args.data, taxonomy, args.on_bad)
               for spec in args.on}
     for spec, dataset in opened.items():
         for note in getattr(dataset, 'notes', ()):
-            print(f'{spec}: note: {note}')
+            say(f'{spec}: note: {note}')
     for note in _remembered(named, predictors, opened, args.data, taxonomy):
-        print(f'note: {note}')
-    matching = _matched(taxonomy, named, predictors, merges)
+        say(f'note: {note}')
+    matching = _matched(taxonomy, named, predictors, merges, say)
     colors = common_colors(matching, predictors)
     keep = args.frames if args.html else 0
     sets, pictures = [], []
     for spec, dataset in opened.items():
         scores = score(spec, dataset, predictors, matching, mark=MARK, keep=keep,
                        progress=_progress(spec))
+        if not scores.has_labels:
+            say(f'note: no labelled pixel in {spec}, so nothing is scored; check its labels: '
+                f'python -m training.datasets check {shlex.quote(spec)}')
         _print(scores, named, args.drives)
         sets.append(scores)
         pictures.append(_pictures(scores, dataset, predictors, matching, colors, named))
@@ -181,11 +190,11 @@ def evaluate(args: argparse.Namespace, command: str) -> Report:
         ModelInfo(name, predictor.description, predictor.sha256, predictor.ran, predictor.notes)
         for name, predictor in zip(named, predictors, strict=True))
     return Report(f'Evaluation of {" and ".join(named)}', command, commit(), infos,
-                  matching.names, colors, tuple(sets), tuple(pictures))
+                  matching.names, colors, tuple(sets), tuple(pictures), tuple(notes))
 
 
 def _learnt_taxonomy(
-    named: Sequence[str], predictors: Sequence[Predictor],
+    named: Sequence[str], predictors: Sequence[Predictor], say: Callable[[str], None],
 ) -> datasets.Taxonomy:
     """Return the classes that the models learnt, or ours where none tells."""
     learnt = {name: predictor.learnt.taxonomy for name, predictor
@@ -197,14 +206,14 @@ def _learnt_taxonomy(
             'expected the one that labels are to be read into; name it.')
     taxonomy = next(iter(learnt.values()), datasets.TAXONOMIES[TAXONOMY])
     if taxonomy.classes != datasets.TAXONOMIES[TAXONOMY].classes:
-        print(f'note: labels are read into {", ".join(taxonomy.classes)}, as '
-              f'{" and ".join(learnt)} learnt them; --taxonomy NAME names others')
+        say(f'note: labels are read into {", ".join(taxonomy.classes)}, as '
+            f'{" and ".join(learnt)} learnt them; --taxonomy NAME names others')
     return taxonomy
 
 
 def _matched(
     taxonomy: datasets.Taxonomy, named: Sequence[str], predictors: Sequence[Predictor],
-    merges: Mapping[str, str],
+    merges: Mapping[str, str], say: Callable[[str], None],
 ) -> Matching:
     """Match the classes, as the models learnt them if nobody says otherwise; say how."""
     names = [predictor.class_names for predictor in predictors]
@@ -221,14 +230,14 @@ def _matched(
     else:
         matching = match(taxonomy.classes, names, merges)
     if len(matching.names) < len(taxonomy.classes) or how:
-        print(f'scored as {", ".join(matching.names)}; the data has {", ".join(taxonomy.classes)}'
-              f'{how}')
+        say(f'scored as {", ".join(matching.names)}; the data has {", ".join(taxonomy.classes)}'
+            f'{how}')
     if others and not merges and not how:
         for name, found in others.items():
             options = ' '.join(shlex.quote(text) for text in merge_texts(found))
-            print(f'note: {name} learnt {", ".join(f"{o} as {n}" for o, n in found.items())}, '
-                  'which does not fit the other models, so all are scored by the names of their '
-                  f'classes; for its own score: --merge {options}')
+            told = ', '.join(f'{old} as {new}' for old, new in found.items())
+            say(f'note: {name} learnt {told}, which does not fit the other models, so all are '
+                f'scored by the names of their classes; for its own score: --merge {options}')
     return matching
 
 
@@ -330,9 +339,6 @@ def _line(name: str, tally: Tally, marked: int | None) -> str:
 
 
 def _print(scores: SetScores, named: Sequence[str], drives: int) -> None:
-    if not scores.has_labels:
-        print(f'note: no labelled pixel in {scores.spec}, so nothing is scored; check its labels: '
-              f'python -m training.datasets check {shlex.quote(scores.spec)}')
     for name, model in zip(named, scores.models, strict=True):
         if len(named) > 1:
             print(f'{name}:')

@@ -80,7 +80,7 @@ class SetPictures:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a page shows."""
+    """What a page shows; ``notes`` are what was said of all of it, beside the scores."""
 
     title: str
     command: str
@@ -90,6 +90,7 @@ class Report:
     colors_rgb: tuple[Rgb, ...]
     sets: tuple[SetScores, ...]
     pictures: tuple[SetPictures, ...]
+    notes: tuple[str, ...] = ()
 
 
 def page(report: Report) -> str:
@@ -102,6 +103,7 @@ def page(report: Report) -> str:
             text_columns=(0, 1, 2)),
         *(f'<p class="note">{_text(model.name)}: {_text(note)}</p>'
           for model in report.models for note in model.notes),
+        *(f'<p class="note">{_text(note)}</p>' for note in report.notes),
         '<p>classes:', *(
             f'{_swatch(color)}{_text(name)}' for name, color
             in zip(report.names, report.colors_rgb, strict=True)), '</p>',

@@ -18,11 +18,12 @@ def document(report: Report) -> dict[str, Any]:
 
     ``sets`` is by data set, ``models`` in it by model; ``all`` is over all frames, ``sequences``
     over those of each sequence. ``sha256`` of a model is of the file that was asked for, ``ran``
-    of each that labelled frames.
+    of each that labelled frames. ``notes`` are lines that were printed beside the scores.
 
     """
     return {
         'schema': SCHEMA, 'command': report.command, 'commit': report.commit,
+        'notes': list(report.notes),
         'models': {model.name: {'runs_as': model.description, 'sha256': model.sha256,
                                 'ran': dict(model.ran), 'notes': list(model.notes)}
                    for model in report.models},

@@ -788,6 +788,32 @@ def test_data_without_a_labelled_pixel_is_told_of(
     assert '<th>road</th><td>-</td><td>-</td></tr>' in second
 
 
+def test_what_was_said_beside_the_scores_is_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    from written_datasets import write_pair
+    folder = tmp_path / 'a<b>&c'
+    write_pair(folder, 'a', np.repeat(np.uint8([[0, 255]]), 32, 1).repeat(32, 0))
+    write_pair(tmp_path / 'void', 'a', np.full((40, 60), 255, np.uint8))
+    odd, void = f'ids:{folder}', f'ids:{tmp_path}/void'
+    model = Toy().save(tmp_path, provenance={
+        'datasets': [odd], **Learnt(TAXONOMIES['road'], (0, 1, 1, 0)).told(ROAD)})
+    html, scores = tmp_path / 'a.html', tmp_path / 'a.json'
+    assert evaluate.main(['--model', str(model), '--on', odd, void, '--html', str(html),
+                          '--json', str(scores)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    notes = json.loads(scores.read_text())['notes']
+    assert notes == [line for line in printed if 'note: ' in line or 'scored as ' in line]
+    begins = (f'{odd}: note: ', f'note: toy.tflite was trained on {odd}; ',
+              'scored as background, road; ', f'note: no labelled pixel in {void}, so')
+    assert len(notes) == len(begins) and all(map(str.startswith, notes, begins))
+    page, reader = html.read_text(), Reader()
+    header, _, rest = page.partition('<h2>Summary</h2>')
+    reader.feed(header)
+    assert all(note in reader.text for note in notes)
+    assert 'a&lt;b&gt;&amp;c' in header and '<b>' not in page and rest
+
+
 def test_frames_that_were_left_out_are_in_the_report(tmp_path: Path) -> None:
     from written_datasets import write_pair
     for number in range(3):
