@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('cv2', reason='opencv-python-headless is not installed')
 
+from bisenet_ros.core.segmenter import SHIPPED_MODEL
 from training.learnt import data_sets, told_sets
 
 
@@ -43,6 +44,13 @@ def test_a_contract_beside_a_keras_file_tells(tmp_path: Path) -> None:
         contract.write_text(text)
         assert data_sets(tmp_path / 'mine.keras') == ()
     assert told_sets(None) == ()
+
+
+def test_shipped_weights_tell_what_the_shipped_model_tells() -> None:
+    weights = Path(__file__).parents[2] / 'training' / 'weights' / 'road_256x512.keras'
+    contract = json.loads(SHIPPED_MODEL.with_suffix('.json').read_text())
+    assert weights.is_file() and 'camvid:train' in data_sets(weights)
+    assert data_sets(weights) == told_sets(contract['provenance'])
 
 
 def test_settings_that_tell_nothing_are_no_error(tmp_path: Path) -> None:
