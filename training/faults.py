@@ -9,7 +9,7 @@ import sys
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -86,8 +86,12 @@ class Interruptible(keras.callbacks.Callback):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception of any backend means that memory ran out."""
+    return _says(error, _OUT_OF_MEMORY) or _says(error, _HOST_MEMORY)
+
+
+def _says(error: BaseException, signs: Sequence[str]) -> bool:
     text = f'{type(error).__name__}: {error}'
-    return any(sign in text for sign in (*_OUT_OF_MEMORY, *_HOST_MEMORY))
+    return any(sign in text for sign in signs)
 
 
 def kept(epoch: int, folder: Path) -> str:
@@ -137,7 +141,7 @@ def leave(code: int) -> NoReturn:
 def memory_advice(config: Config, epoch: int, folder: Path, error: BaseException) -> str:
     """Say what to do when memory ran out."""
     height, width = config.phase_of(epoch).input_hw
-    of_machine = any(sign in f'{type(error).__name__}: {error}' for sign in _HOST_MEMORY)
+    of_machine = _says(error, _HOST_MEMORY)
     frames = (f'lower cache_mb (now {config.cache_mb}), the memory for decoded frames, with which '
               'the same run can go on')
     ways = [frames] if of_machine and config.cache_mb else []
