@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -411,6 +412,61 @@ def test_users_own_are_told_apart(tmp_path: Path) -> None:
     write_json(tmp_path / 'lm' / 'x' / 'a.json', {'shapes': []})
     assert guess(tmp_path / 'lm').specs == (f'labelme:{tmp_path / "lm"}',)
     assert guess(tmp_path / 'lm/x/a.json').specs == (f'labelme:{tmp_path / "lm/x/a.json"}',)
+
+
+def test_coarse_labels_of_cityscapes_are_found(tmp_path: Path) -> None:
+    for split, labels in (('train', 'gtFine'), ('train', 'gtCoarse'), ('train_extra', 'gtCoarse')):
+        write_image(tmp_path / f'leftImg8bit/{split}/ulm/ulm_0_1_leftImg8bit.png', (1, 1))
+        write_ids(tmp_path / f'{labels}/{split}/ulm/ulm_0_1_{labels}_labelIds.png', [[7]])
+    write_image(tmp_path / 'leftImg8bit/demoVideo/ulm/ulm_0_1_leftImg8bit.png', (1, 1))
+    found = guess(tmp_path).specs
+    assert found == (f'cityscapes:train,path={tmp_path}',
+                     f'cityscapes:train_extra,path={tmp_path},labels=gtCoarse')
+    assert [len(open_dataset(each, None)) for each in found] == [1, 1]
+    shutil.rmtree(tmp_path / 'gtFine')
+    assert guess(tmp_path).specs[0] == f'cityscapes:train,path={tmp_path},labels=gtCoarse'
+
+
+@pytest.mark.parametrize('images', ['', 'images'])
+@pytest.mark.parametrize('ending', ['.jpg', '.png'])
+def test_what_masks_have_behind_the_name_is_found(
+    tmp_path: Path, images: str, ending: str,
+) -> None:
+    for stem in ('lab_1', 'lab_10', 'lab_11', 'yard/lab_1'):
+        write_image(tmp_path / images / f'{stem}{ending}', (1, 1))
+        write_ids(tmp_path / ('labels' if images else '') / f'{stem}_mask.png', [[1]])
+    found = guess(tmp_path)
+    assert found.specs == (f'ids:{tmp_path},suffix=_mask',)
+    assert len(open_dataset(found.specs[0], None)) == 4
+
+
+def test_photos_without_masks_are_no_masks(tmp_path: Path) -> None:
+    for stem in ('lab_1', 'lab_2'):
+        write_image(tmp_path / f'{stem}.png', (1, 1))
+    with pytest.raises(DatasetError, match='no data set of a known layout'):
+        guess(tmp_path)
+
+
+def test_folders_of_coco_files_are_found(tmp_path: Path) -> None:
+    for split in ('train', 'val'):
+        content = {'images': [{'id': 1, 'file_name': f'{split}.jpg'}], 'annotations': [],
+                   'categories': []}
+        write_json(tmp_path / f'annotations/instances_{split}2017.json', content)
+        write_json(tmp_path / f'annotations/person_keypoints_{split}2017.json', {
+            **content, 'categories': [{'keypoints': ['nose']}]})
+        write_json(tmp_path / f'annotations/captions_{split}2017.json', {
+            'images': [], 'annotations': []})
+    with pytest.raises(DatasetError, match=r'instances_train2017\.json: looks like COCO, but wh'):
+        guess(tmp_path)
+    write_image(tmp_path / 'val2017/val.jpg', (1, 1))
+    val = (f'coco:{tmp_path}/annotations/instances_val2017.json,'
+           f'images={tmp_path}/val2017')
+    assert guess(tmp_path).specs == (val,)
+    write_image(tmp_path / 'train2017/train.jpg', (1, 1))
+    assert guess(tmp_path).specs == (val.replace('val2017', 'train2017'), val)
+    for path in tmp_path.glob('annotations/instances_*'):
+        path.unlink()
+    assert 'person_keypoints_val2017.json' in guess(tmp_path).specs[1]
 
 
 def test_coco_files_are_told_apart(tmp_path: Path) -> None:
