@@ -247,6 +247,13 @@ def _is_softmax(result: TensorSpec) -> bool:
             and result.zero_point == np.iinfo(result.dtype).min)
 
 
+def _range(result: TensorSpec) -> tuple[float, float]:
+    """Return the smallest and the largest value that a quantized tensor can hold."""
+    limits = np.iinfo(result.dtype)
+    return ((limits.min - result.zero_point) * result.scale,
+            (limits.max - result.zero_point) * result.scale)
+
+
 def check_agreement(model: Path, contract: ModelContract, engine: Engine) -> None:
     """
     Refuse a contract that says other than the model itself.
@@ -273,6 +280,18 @@ def check_agreement(model: Path, contract: ModelContract, engine: Engine) -> Non
             raise ModelError(
                 f'{model}: {field} is {tuple(found)}, its contract says {tuple(said)}; the two '
                 'are not from the same export: export the model again with training.quantize.')
+    if contract.output_kind == 'labels':
+        return
+    lowest, highest = _range(result)
+    if contract.output_kind == 'logits' and _is_softmax(result):
+        raise ModelError(
+            f'{model}: its scores lie in 0 to 1 ({result}), as those of a softmax do; its '
+            'contract says "logits": write "probabilities", or export the model without the '
+            'softmax.')
+    if contract.output_kind == 'probabilities' and not -0.1 <= lowest < highest <= 1.1:
+        raise ModelError(
+            f'{model}: its scores can be {lowest:.4g} to {highest:.4g} ({result}); its contract '
+            'says "probabilities", which are 0 to 1: write "logits".')
 
 
 class Segmenter:

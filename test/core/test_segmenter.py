@@ -202,6 +202,16 @@ def test_contract_that_takes_labels_for_scores(tmp_path: Path) -> None:
            toy.save(tmp_path, output_kind='logits'))
 
 
+def test_contract_that_takes_a_softmax_for_logits_or_the_reverse(tmp_path: Path) -> None:
+    softmax = dataclasses.replace(PIXELWISE, scale=1 / 256, zero_point=-128)
+    refuse(r'toy\.tflite: its scores lie in 0 to 1 \(int8\[.*\), as those of a softmax do; its '
+           r'contract says "logits": write "probabilities"',
+           softmax.save(tmp_path, output_kind='logits'))
+    refuse(r'toy\.tflite: its scores can be -18\.38 to 13\.5 \(int8\[.*"probabilities", which are '
+           r'0 to 1: write "logits"', PIXELWISE.save(tmp_path, output_kind='probabilities'))
+    Segmenter.load(softmax.save(tmp_path, output_kind='probabilities'), num_threads=1).close()
+
+
 def test_class_names_must_be_the_contracts(tmp_path: Path) -> None:
     path = PIXELWISE.save(tmp_path)
     assert Segmenter.load(path, class_names=['background', 'road']).contract.class_names
